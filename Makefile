@@ -1,0 +1,58 @@
+# Everything a stranger needs: `make run`, `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off -c constraints.txt
+
+BASE_URL   ?= http://localhost:3001
+API_KEY    ?= test_api_key
+PROJECT_ID ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint types demo load-test load-smoke bench clean setup
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/run.stamp: constraints.txt setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %d.%d; set PYTHON=" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	@echo "Creating the virtual environment (once) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing pinned packages (once, under a minute) ..."
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/run.stamp
+	@echo "Installing what the tests need (once) ..."
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+setup: $(VENV)/dev.stamp ## the virtual environment with everything, tests included
+
+run: $(VENV)/run.stamp ## start the service (database, web workers, background worker)
+	@exec $(BIN)/pulse serve
+
+test: $(VENV)/dev.stamp ## every test, on a real PostgreSQL and a real Redis-protocol server
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev.stamp ## style and mistakes (ruff)
+	$(BIN)/ruff check .
+
+types: $(VENV)/dev.stamp ## type check (mypy)
+	$(BIN)/mypy
+
+demo: $(VENV)/run.stamp ## send a stream of realistic visitors into the running service
+	@BASE_URL=$(BASE_URL) API_KEY=$(API_KEY) $(BIN)/pulse demo
+
+load-test: $(VENV)/dev.stamp ## load tests against BASE_URL, judged by the targets
+	@BASE_URL=$(BASE_URL) API_KEY=$(API_KEY) PROJECT_ID=$(PROJECT_ID) $(BIN)/pulse load-test $(if $(START),--start)
+
+load-smoke: $(VENV)/dev.stamp ## a short load test with a service of its own: are all accepted events stored?
+	@$(BIN)/pulse load-test --start --smoke
+
+bench: $(VENV)/dev.stamp ## ingestion figures, each against its limit measured in the same run
+	@$(BIN)/python -m tests.load.bench_ingest
+
+clean: ## remove the virtual environment and caches (data in var/ stays)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,161 @@
+"""The application: settings in, a wired Flask application out."""
+
+import logging
+import threading
+import time
+
+import msgspec
+from flask import Flask, Response, g, request
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from pulse.cache import cache
+from pulse.config import Config, load_config
+from pulse.errors import ConfigError
+from pulse.ingest import geo
+from pulse.ingest.spool import Spool
+from pulse.ingest.visitor import Identity, SaltStore
+from pulse.ingest.writer import GroupWriter
+from pulse.logs import set_up_logging
+from pulse.monitor import recorder, shared
+from pulse.storage import embedded
+from pulse.storage.engine import Database, build_engine
+from pulse.storage.pool import start_reaper
+from pulse.storage.projects import count_administrators, get_secret
+from pulse.web import (
+    analytics,
+    auth,
+    campaigns,
+    exports,
+    goals,
+    health,
+    openapi,
+    pages,
+    performance,
+    projects,
+    tracking,
+    upkeep,
+)
+from pulse.web.http import install_error_handlers, request_id
+from pulse.web.service import Service
+
+log = logging.getLogger("pulse.app")
+
+# A report that takes longer is stopped; an event's group that takes longer goes to the spool.
+REPORT_TIMEOUT_MS = 10_000
+INGEST_TIMEOUT_MS = 5_000
+SALT_REFRESH_S = 1800
+
+
+def create_app(config: Config | None = None) -> Flask:
+    """Build the web application; it expects a migrated database. Raises ConfigError."""
+    config = config or load_config()
+    set_up_logging(config, request_id)
+    geo.use_database(config.geoip_database)
+    database = _connect(config)
+    ingest_engine = build_engine(
+        config, database_url(config), application_name="pulse-ingest", statement_timeout_ms=INGEST_TIMEOUT_MS
+    )
+    salts = SaltStore(database.primary)
+    with database.begin() as connection:
+        if config.env == "production" and count_administrators(connection) == 0:
+            raise ConfigError(
+                "PULSE_ENV=production needs an administrator: `pulse user create you@example.com` makes a login,"
+                " `pulse key create --admin` a key."
+            )
+        secret_key = config.secret_key.encode() if config.secret_key else get_secret(connection, "cookies")
+    identity = salts.load()
+    app = Flask("pulse", static_folder=None, template_folder="web/templates")
+    app.secret_key = secret_key
+    app.config["MAX_CONTENT_LENGTH"] = None  # read_body has the limit, and its own error
+    writer = GroupWriter(ingest_engine, Spool(config.data_dir / "spool"))
+    parts = Service(config, database, writer, identity, secret_key)
+    app.extensions["pulse"] = parts
+    cache.init_app(app, config)
+    _watch(config, database, ingest_engine, parts)
+    install_error_handlers(app)
+    _install_hooks(app)
+    _register_blueprints(app, config)
+    _keep_salts_fresh(salts, identity)
+    return app
+
+
+def database_url(config: Config) -> str:
+    """Return the URL of the database, the embedded one's where none is set."""
+    return config.database_url or embedded.locate(config.data_dir).url
+
+
+def _connect(config: Config) -> Database:
+    primary = build_engine(
+        config, database_url(config), application_name="pulse-web", statement_timeout_ms=REPORT_TIMEOUT_MS
+    )
+    replica = None
+    if config.database_replica_url:
+        replica = build_engine(
+            config, config.database_replica_url, application_name="pulse-web", statement_timeout_ms=REPORT_TIMEOUT_MS
+        )
+    return Database(primary, replica)
+
+
+def _watch(config: Config, database: Database, ingest: Engine, parts: Service) -> None:
+    """Let the monitor see every engine, pool, the cache and the writer of this process."""
+    engines = [engine for engine in (database.primary, database.replica, ingest) if engine is not None]
+    for engine in engines:
+        recorder.install(engine, config)
+    for name, engine in zip(("primary", "ingest"), (database.primary, ingest), strict=True):
+        shared.register_pool(name, engine.pool.snapshot)  # type: ignore[attr-defined]
+    if database.replica is not None:
+        shared.register_pool("replica", database.replica.pool.snapshot)  # type: ignore[attr-defined]
+    shared.register_cache(lambda: {name: msgspec.structs.asdict(row) for name, row in cache.counters().items()})
+    shared.register_gauges(lambda: {"ingest_waiting_rows": float(parts.writer.waiting_rows)})
+    for engine in engines:
+        start_reaper(engine.pool)  # type: ignore[arg-type]
+    shared.start_publishing(config, role="web")
+
+
+def _register_blueprints(app: Flask, config: Config) -> None:
+    looks = auth.install(app, config)
+    blueprints = (tracking, analytics, campaigns, goals, exports, projects, performance, upkeep, health)
+    for module in blueprints:
+        app.register_blueprint(module.blueprint, url_prefix="/api/v1")
+    app.register_blueprint(pages.make_blueprint(config, looks))
+    endpoints = [*tracking.ENDPOINTS]
+    for typed in (analytics, campaigns, goals, exports, projects, performance, upkeep, health):
+        endpoints += typed.api.endpoints
+    app.register_blueprint(openapi.make_blueprint(endpoints))
+    app.add_url_rule("/metrics", "metrics", performance.metrics_response)
+    app.register_blueprint(health.blueprint, name="health_root")  # where load balancers look, without the prefix
+
+
+def _install_hooks(app: Flask) -> None:
+    @app.before_request
+    def begin() -> None:
+        g.started_at = time.perf_counter()
+        rule = request.url_rule
+        recorder.set_route(rule.rule if rule is not None else "(unknown)", request.method)
+        auth.load_user()
+
+    @app.after_request
+    def end(response: Response) -> Response:
+        rule = request.url_rule
+        recorder.record_request(
+            rule.rule if rule is not None else "(unknown)",
+            request.method,
+            response.status_code,
+            (time.perf_counter() - g.started_at) * 1000,
+        )
+        if "pulse_request_id" in g or "X-Request-Id" in request.headers or response.status_code >= 400:
+            response.headers["X-Request-Id"] = request_id()
+        return response
+
+
+def _keep_salts_fresh(salts: SaltStore, identity: Identity) -> None:
+    def run() -> None:
+        while True:
+            time.sleep(SALT_REFRESH_S)
+            try:
+                salts.refresh(identity)
+            except DBAPIError as error:
+                log.warning("the visitor salts could not be refreshed: %s", error.orig)
+
+    threading.Thread(target=run, name="salts", daemon=True).start()

@@ -1,0 +1,238 @@
+"""The `pulse` command."""
+
+import getpass
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import Connection
+
+from pulse import __version__
+from pulse.config import Config, load_config
+from pulse.errors import ConfigError, PulseError
+from pulse.logs import set_up_logging
+from pulse.storage import projects
+from pulse.storage.engine import Database, build_engine
+
+console = Console(highlight=False)
+
+
+class _Group(click.Group):
+    """Shows our own errors as one message, without a stack trace."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (ConfigError, PulseError) as error:
+            text = str(error)
+            if isinstance(error, PulseError) and error.details:
+                text += "".join(f"\n  {detail.field}: {detail.message}" for detail in error.details)
+            raise click.ClickException(text) from error
+
+
+@click.group(cls=_Group)
+@click.version_option(__version__)
+def main() -> None:
+    """Self-hosted web analytics that shows its own performance."""
+
+
+@main.command()
+def serve() -> None:
+    """Start everything: database, web workers, background worker. Ctrl-C stops it."""
+    from pulse.supervisor import Supervisor
+
+    config = load_config()
+    set_up_logging(config)
+    supervisor = Supervisor(config)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, supervisor.stop_soon)
+    with supervisor.alone():
+        try:
+            with console.status("Preparing the database …"):
+                applied = supervisor.prepare_database()
+            for name in applied:
+                console.print(f"  applied migration {name}")
+            with console.status("Starting the workers …"):
+                supervisor.start()
+            _welcome(config)
+            supervisor.watch()
+        finally:
+            with console.status("Stopping …"):
+                supervisor.stop()
+            console.print("Stopped.")
+
+
+def _welcome(config: Config) -> None:
+    from pulse.supervisor import base_url
+
+    url = base_url(config)
+    with _connected(config) as connection:
+        known = projects.list_projects(connection)
+        has_key = projects.find_key(connection, projects.DEVELOPMENT_KEY) is not None
+    table = Table.grid(padding=(0, 2))
+    for label, path in (("Dashboard", "/"), ("Performance", "/performance"), ("API", "/docs")):
+        table.add_row(label, f"{url}{path}")
+    if config.is_development:
+        table.add_row("Demo site", f"{url}/demo")
+    for project in known[:5]:
+        table.add_row(f"Project {project.id}", project.name)
+    if config.is_development and has_key:
+        table.add_row("Key", f"{projects.DEVELOPMENT_KEY} (ingest and read; development only)")
+    console.print()
+    console.print(f"[bold green]Analytics-Pulse {__version__} is up.[/] Ctrl-C stops it.")
+    console.print(table)
+    if config.is_development and has_key:
+        console.print("\nSend an event:\n")
+        body = '{"type": "pageview", "url": "https://example.com/hello"}'
+        # Printed raw, on one line of its own, so that it can be pasted.
+        print(
+            f"curl -X POST {url}/api/v1/track/event -H 'X-API-Key: {projects.DEVELOPMENT_KEY}'"
+            f" -H 'Content-Type: application/json' -d '{body}'\n",
+            flush=True,
+        )
+    elif not known:
+        console.print("\nMake a project and its keys:  pulse project create NAME --timezone Europe/Berlin\n")
+
+
+@main.command()
+def worker() -> None:
+    """Run the background work: folding, partitions, upkeep. One leads, others stand by."""
+    from pulse.app import database_url
+    from pulse.jobs import Worker
+    from pulse.monitor import recorder, shared
+
+    config = load_config()
+    set_up_logging(config)
+    engine = build_engine(config, database_url(config), application_name="pulse-worker", statement_timeout_ms=120_000)
+    recorder.install(engine, config)
+    shared.start_publishing(config, role="worker")
+    Worker(engine, config).run()
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database's schema up to date."""
+    from pulse.supervisor import Supervisor
+
+    applied = Supervisor(load_config()).prepare_database()
+    console.print("\n".join(f"applied {name}" for name in applied) or "The schema is up to date.")
+
+
+@contextmanager
+def _connected(config: Config | None = None) -> Iterator[Connection]:
+    from pulse.app import database_url
+
+    config = config or load_config()
+    database = Database(build_engine(config, database_url(config), application_name="pulse-cli"))
+    try:
+        with database.begin() as connection:
+            yield connection
+    finally:
+        database.dispose()
+
+
+@main.group()
+def project() -> None:
+    """Projects: list, create, delete."""
+
+
+@project.command("list")
+def list_projects() -> None:
+    """List the projects."""
+    table = Table("id", "name", "domain", "time zone", "created")
+    with _connected() as connection:
+        for found in projects.list_projects(connection):
+            table.add_row(str(found.id), found.name, found.domain or "", found.timezone, f"{found.created_at:%Y-%m-%d}")
+    console.print(table)
+
+
+@project.command("create")
+@click.argument("name")
+@click.option("--timezone", default="UTC", show_default=True, help="IANA time zone whose days reports count.")
+@click.option("--domain", help="The site's domain.")
+def create_project(name: str, timezone: str, domain: str | None) -> None:
+    """Make a project with a key for its pages and one for its reports."""
+    with _connected() as connection:
+        made = projects.create_project(connection, name, timezone, domain)
+        _, ingest = projects.create_key(connection, made.id, "pages", ["ingest"])
+        _, read = projects.create_key(connection, made.id, "reports", ["read"])
+    console.print(f"Project {made.id} ({made.name}), days in {made.timezone}")
+    console.print(f"  ingest key  {ingest}   may be published in pages")
+    console.print(f"  read key    {read}   shows this project's reports; shown this once")
+
+
+@project.command("delete")
+@click.argument("project_id", type=int)
+@click.confirmation_option(prompt="Delete the project, its keys and its events?")
+def delete_project(project_id: int) -> None:
+    """Delete a project."""
+    with _connected() as connection:
+        projects.delete_project(connection, project_id)
+    console.print(f"Project {project_id} is deleted.")
+
+
+@main.group()
+def key() -> None:
+    """API keys: list, create, revoke."""
+
+
+@key.command("list")
+@click.option("--project", "project_id", type=int, help="The project; without it the administrator keys.")
+def list_keys(project_id: int | None) -> None:
+    """List keys; their text is never shown again."""
+    table = Table("id", "name", "scopes", "begins with", "created", "revoked")
+    with _connected() as connection:
+        for found in projects.list_keys(connection, project_id):
+            revoked = f"{found.revoked_at:%Y-%m-%d}" if found.revoked_at else ""
+            created = f"{found.created_at:%Y-%m-%d}"
+            table.add_row(str(found.id), found.name, ", ".join(found.scopes), found.key_prefix, created, revoked)
+    console.print(table)
+
+
+@key.command("create")
+@click.option("--project", "project_id", type=int, help="The project the key is for.")
+@click.option("--scope", "scopes", multiple=True, type=click.Choice(["ingest", "read"]), help="May be given twice.")
+@click.option("--admin", is_flag=True, help="An administrator key, for every project and the performance API.")
+@click.option("--name", default="cli", show_default=True, help="What the key is for.")
+def create_key(project_id: int | None, scopes: tuple[str, ...], admin: bool, name: str) -> None:
+    """Make a key and show it, this once."""
+    if admin == (project_id is not None):
+        raise click.UsageError("Give either --project with --scope, or --admin.")
+    with _connected() as connection:
+        _, text = projects.create_key(connection, project_id, name, ["admin"] if admin else list(scopes) or ["read"])
+    click.echo(text)
+
+
+@key.command("revoke")
+@click.argument("key_id", type=int)
+@click.option("--project", "project_id", type=int, help="The project; without it an administrator key.")
+def revoke_key(key_id: int, project_id: int | None) -> None:
+    """Make a key invalid."""
+    with _connected() as connection:
+        projects.revoke_key(connection, project_id, key_id)
+    console.print(f"Key {key_id} is revoked.")
+
+
+@main.group()
+def user() -> None:
+    """Dashboard logins."""
+
+
+@user.command("create")
+@click.argument("email")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+def create_user(email: str, password_stdin: bool) -> None:
+    """Make a login, or give an existing one a new password."""
+    password = sys.stdin.readline().rstrip("\n") if password_stdin else getpass.getpass("Password: ")
+    with _connected() as connection:
+        made = projects.create_user(connection, email, password)
+    console.print(f"{made.email} can log in.")
+
+
+if __name__ == "__main__":
+    main()

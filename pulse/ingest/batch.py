@@ -1,0 +1,95 @@
+"""One group of events on its way to PostgreSQL: what is sent, and how its outcome is read."""
+
+import itertools
+import json
+import time
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from pulse.storage.sql import load_queries
+
+Q = load_queries("ingest")
+
+_UNIQUE_VIOLATION = "23505"
+# The classes of SQLSTATE that speak of the rows themselves: bad data and broken constraints.
+_ROW_FAULTS = ("22", "23")
+
+
+class Batch(msgspec.Struct, gc=False):
+    """A group commit: `rows` is a JSON array of event rows, `claims` one of the ids that clients chose, or empty.
+
+    (`id`, `writer`) makes storing it idempotent.
+    """
+
+    id: int
+    writer: str
+    events: int
+    rows: str
+    claims: str = ""
+
+
+class BatchIds:
+    """Ascending batch ids, unique within the process; together with `writer` unique everywhere.
+
+    They are milliseconds since 1970 times 2^20, plus a count: the index on `events.batch_id` grows at its right end.
+    """
+
+    def __init__(self) -> None:
+        self.writer = str(uuid4())
+        self._offset = UUID(self.writer).int & 0xFFFFF
+        self._last = 0
+
+    def next(self) -> int:
+        """Return an id greater than all before."""
+        self._last = max((time.time_ns() // 1_000_000 << 20) | self._offset, self._last + 1)
+        return self._last
+
+
+def store(engine: Engine, batch: Batch) -> None:
+    """Commit the batch, exactly once however often this is called for it.
+
+    Raises DBAPIError; `is_row_fault` tells whether the rows or the database are to blame.
+    """
+    parameters: dict[str, Any] = {
+        "batch_id": batch.id, "writer": batch.writer, "events": batch.events, "rows": batch.rows,
+    }  # fmt: skip
+    statement = Q.store
+    if batch.claims:
+        statement = Q.store_claiming
+        parameters["claims"] = batch.claims
+    for attempt in itertools.count(1):
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            try:
+                connection.execute(statement, parameters)
+                return
+            except DBAPIError as error:
+                if getattr(error.orig, "pgcode", None) == _UNIQUE_VIOLATION:
+                    if is_stored(engine, batch):
+                        return
+                elif not (error.connection_invalidated and attempt == 1):
+                    raise
+                # A pooled connection that died while it idled: its statement may or may not have been committed.
+                elif is_stored(engine, batch):
+                    return
+                if attempt == 2:
+                    raise
+
+
+def is_stored(engine: Engine, batch: Batch) -> bool:
+    """Tell whether an earlier try was committed."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        return bool(connection.execute(Q.is_stored, {"batch_id": batch.id, "writer": batch.writer}).scalar())
+
+
+def is_row_fault(error: DBAPIError) -> bool:
+    """Tell whether PostgreSQL refused the rows, as opposed to being away, full, read-only or overloaded."""
+    return (getattr(error.orig, "pgcode", None) or "").startswith(_ROW_FAULTS)
+
+
+def encode_claims(ids: list[tuple[int, str]]) -> str:
+    """Return the ids (project, UUID text) that clients chose as the statement wants them."""
+    return json.dumps([{"project_id": project_id, "id": event_id} for project_id, event_id in ids]) if ids else ""

@@ -1,0 +1,149 @@
+"""The path of one event: from what the client sent to the row that is stored, top to bottom."""
+
+from datetime import datetime
+from enum import Enum
+from typing import NamedTuple
+
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from pulse.ingest.event import WireEvent
+from pulse.ingest.geo import locate
+from pulse.ingest.language import parse_language
+from pulse.ingest.page import Hints, Page, parse_page
+from pulse.ingest.source import attribute
+from pulse.ingest.user_agent import parse_user_agent
+from pulse.ingest.uuid7 import new_event_id
+from pulse.ingest.visitor import Identity
+
+ENGAGEMENT = "engagement"
+
+
+class Drop(Enum):
+    """Why an event is answered and counted but not stored."""
+
+    BOT = "bot"
+
+
+class RequestFacts(NamedTuple):
+    """What the request itself tells of all its events; text is empty where the header is missing.
+
+    `address` is the client's, past the trusted proxies; `received_at` is aware, in UTC.
+    """
+
+    project_id: int
+    address: str
+    user_agent: str
+    language_header: str
+    received_at: datetime
+
+
+class EventRow(Struct, gc=False, omit_defaults=True):
+    """A row of table `events` but for `batch_id`; its JSON feeds `json_to_recordset`.
+
+    `occurred_at` is UTC and becomes ISO 8601 text; `custom_data` is passed on as the client's own bytes.
+    """
+
+    occurred_at: datetime
+    visitor: int
+    session_key: int
+    id: str
+    project_id: int
+    client_session: bool
+    event_type: str
+    channel: str
+    device: str
+    engagement_ms: int | None = None
+    screen_width: int | None = None
+    screen_height: int | None = None
+    viewport_width: int | None = None
+    viewport_height: int | None = None
+    event_name: str | None = None
+    hostname: str | None = None
+    path: str | None = None
+    referrer: str | None = None
+    source: str | None = None
+    utm_source: str | None = None
+    utm_medium: str | None = None
+    utm_campaign: str | None = None
+    utm_term: str | None = None
+    utm_content: str | None = None
+    country: str | None = None
+    region: str | None = None
+    city: str | None = None
+    browser: str | None = None
+    browser_version: str | None = None
+    os: str | None = None
+    os_version: str | None = None
+    language: str | None = None
+    timezone: str | None = None
+    custom_data: Raw | UnsetType = UNSET
+
+
+class Accepted(NamedTuple):
+    """A row to store, and whether the client chose its id (which then has to be claimed)."""
+
+    row: EventRow
+    client_id: bool
+
+
+def enrich(event: WireEvent, facts: RequestFacts, identity: Identity) -> Accepted | Drop:
+    """Turn a checked event into its row, or name the reason why it is not stored.
+
+    A `user_agent` in the body counts before the request's: server-side senders pass their visitor's on.
+    """
+    agent_text = event.user_agent or facts.user_agent
+    agent = parse_user_agent(agent_text)
+    if agent.is_bot:
+        return Drop.BOT
+
+    page = parse_page(event.url)
+    origin = attribute(event.referrer, page.hostname, _choose_hints(event, page))
+    place = locate(facts.address)
+    visitor = identity.visitor(
+        facts.project_id, event.visitor_id, facts.address, agent_text, facts.received_at.date()
+    )
+    utm = origin.utm
+    row = EventRow(
+        occurred_at=event.occurred_at or facts.received_at,
+        visitor=visitor,
+        session_key=identity.session_key(facts.project_id, event.session_id, visitor),
+        id=event.event_id or new_event_id(),
+        project_id=facts.project_id,
+        client_session=event.session_id is not None,
+        event_type=event.event_type,
+        channel=origin.channel,
+        device=agent.device,
+        engagement_ms=event.engagement_ms if event.event_type == ENGAGEMENT else None,
+        screen_width=event.screen_width,
+        screen_height=event.screen_height,
+        viewport_width=event.viewport_width,
+        viewport_height=event.viewport_height,
+        event_name=event.event_name,
+        hostname=page.hostname,
+        path=page.path,
+        referrer=origin.referrer,
+        source=origin.source,
+        utm_source=utm.source,
+        utm_medium=utm.medium,
+        utm_campaign=utm.campaign,
+        utm_term=utm.term,
+        utm_content=utm.content,
+        country=place.country,
+        region=place.region,
+        city=place.city,
+        browser=agent.browser,
+        browser_version=agent.browser_version,
+        os=agent.os,
+        os_version=agent.os_version,
+        language=parse_language(event.language or facts.language_header),
+        timezone=event.timezone,
+        custom_data=event.custom_data,
+    )
+    return Accepted(row, event.event_id is not None)
+
+
+def _choose_hints(event: WireEvent, page: Page) -> Hints | None:
+    """Let campaign parameters that the event names itself count before those of its URL."""
+    if event.utm is None:
+        return page.hints
+    return Hints(event.utm, None, page.hints.click_id if page.hints else None)

@@ -1,0 +1,200 @@
+"""Group commit: requests hand in rows and wait; whatever gathers while one commit is under way goes into the next."""
+
+import logging
+import threading
+import time
+from collections import Counter
+from datetime import UTC, datetime
+
+import msgspec
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from pulse.errors import PulseError, Unavailable
+from pulse.ingest import batch as batches
+from pulse.ingest.batch import Batch, BatchIds
+from pulse.ingest.pipeline import Accepted, Drop
+from pulse.ingest.spool import Spool
+from pulse.monitor import recorder
+
+log = logging.getLogger("pulse.ingest")
+
+# Larger groups raise throughput little (the cost of a row rules) and hold up the event loop while they are sent.
+MAX_GROUP = 1000
+MAX_WAITING = 20_000
+PROBE_EVERY_S = 0.5
+DROPS_EVERY_S = 1.0
+
+_encode = msgspec.json.Encoder().encode
+
+
+class _Submission:
+    """The rows of one request, with the outcome its caller waits for."""
+
+    __slots__ = ("claims", "done", "error", "rows")
+
+    def __init__(self, rows: list[str], claims: list[tuple[int, str]]) -> None:
+        self.rows = rows
+        self.claims = claims
+        self.done = threading.Event()
+        self.error: Exception | None = None
+
+
+class GroupWriter:
+    """Commits events in groups on a background thread (a greenlet under gevent) of this process.
+
+    While PostgreSQL is away, groups go to the spool instead; when it is back, the background worker replays them.
+    """
+
+    def __init__(self, engine: Engine, spool: Spool) -> None:
+        self._engine = engine
+        self._spool = spool
+        self._ids = BatchIds()
+        self._waiting: list[_Submission] = []
+        self._waiting_rows = 0
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._away = False
+        self._drops: Counter[tuple[int, str, str]] = Counter()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="group-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, accepted: list[Accepted]) -> None:
+        """Return when the rows are committed, or synced to the spool while PostgreSQL is away.
+
+        Raises Unavailable when neither is possible or too much waits already; then nothing is stored.
+        """
+        rows = [_encode(row).decode() for row, _ in accepted]
+        submission = _Submission(rows, [(row.project_id, row.id) for row, client_id in accepted if client_id])
+        with self._lock:
+            if self._closing or self._waiting_rows + len(rows) > MAX_WAITING:
+                recorder.count("ingest_refused", len(rows))
+                raise Unavailable("Too many events are waiting to be stored.", retry_after_s=1)
+            self._waiting.append(submission)
+            self._waiting_rows += len(rows)
+        self._wake.set()
+        submission.done.wait()
+        if submission.error is not None:
+            raise submission.error
+
+    def drop(self, project_id: int, reason: Drop, events: int = 1) -> None:
+        """Count events that are answered but not stored; written at the latest a second later."""
+        self._drops[project_id, datetime.now(UTC).date().isoformat(), reason.value] += events
+        recorder.count(f"ingest_dropped_{reason.value}", events)
+
+    @property
+    def waiting_rows(self) -> int:
+        """Rows handed in and not yet on their way."""
+        return self._waiting_rows
+
+    def close(self, timeout_s: float = 10.0) -> None:
+        """Take no more, and return when all that was handed in has its answer."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        drops_at = time.monotonic()
+        probe_at = 0.0
+        while True:
+            self._wake.wait(DROPS_EVERY_S)
+            self._wake.clear()
+            while group := self._take_group():
+                if self._away and time.monotonic() >= probe_at:
+                    self._probe()
+                    probe_at = time.monotonic() + PROBE_EVERY_S
+                self._finish(group)
+            if time.monotonic() - drops_at >= DROPS_EVERY_S or self._closing:
+                self._write_drops()
+                drops_at = time.monotonic()
+            if self._closing and not self._waiting:
+                return
+
+    def _take_group(self) -> list[_Submission]:
+        with self._lock:
+            taken = rows = 0
+            for submission in self._waiting:
+                if taken and rows + len(submission.rows) > MAX_GROUP:
+                    break
+                taken += 1
+                rows += len(submission.rows)
+            group, self._waiting = self._waiting[:taken], self._waiting[taken:]
+            self._waiting_rows -= rows
+        return group
+
+    def _finish(self, group: list[_Submission]) -> None:
+        started_at = time.perf_counter()
+        try:
+            self._keep(group)
+        except Exception as error:  # noqa: BLE001 - whoever waits must get an answer, whatever went wrong
+            if not isinstance(error, PulseError):
+                log.exception("a group of %d requests could not be stored", len(group))
+                error = Unavailable("The events could not be stored.", retry_after_s=5)
+            for submission in group:
+                submission.error = error
+        finally:
+            recorder.observe("ingest_group_events", float(sum(len(s.rows) for s in group)))
+            recorder.observe("ingest_group_ms", (time.perf_counter() - started_at) * 1000)
+            for submission in group:
+                submission.done.set()
+
+    def _keep(self, group: list[_Submission]) -> None:
+        batch = self._make_batch(group)
+        if self._away:
+            self._spool.append(batch)
+            return
+        try:
+            batches.store(self._engine, batch)
+        except DBAPIError as error:
+            if batches.is_row_fault(error):
+                self._keep_apart(group, error)
+                return
+            self._go_away(error)
+            self._spool.append(batch)
+        except PoolTimeoutError as error:
+            self._go_away(error)
+            self._spool.append(batch)
+
+    def _keep_apart(self, group: list[_Submission], error: DBAPIError) -> None:
+        """Store each request's rows by themselves, so that one bad row costs only its own request."""
+        if len(group) == 1:
+            log.error("PostgreSQL refused %d events: %s", len(group[0].rows), error.orig)
+            group[0].error = Unavailable("The database refused the event.", retry_after_s=60)
+            return
+        for submission in group:
+            self._keep([submission])
+
+    def _make_batch(self, group: list[_Submission]) -> Batch:
+        rows = [row for submission in group for row in submission.rows]
+        claims = [claim for submission in group for claim in submission.claims]
+        body = f"[{','.join(rows)}]"
+        return Batch(self._ids.next(), self._ids.writer, len(rows), body, batches.encode_claims(claims))
+
+    def _go_away(self, error: Exception) -> None:
+        log.warning("PostgreSQL is away, events go to the spool: %s", str(getattr(error, "orig", error)).strip())
+        self._away = True
+
+    def _probe(self) -> None:
+        try:
+            with self._engine.connect() as connection:
+                self._away = bool(connection.execute(batches.Q.ping).scalar())
+        except (DBAPIError, PoolTimeoutError):
+            return
+        if not self._away:
+            log.warning("PostgreSQL is back, events are committed to it again")
+
+    def _write_drops(self) -> None:
+        if not self._drops or self._away:
+            return
+        drops, self._drops = self._drops, Counter()
+        rows = [
+            {"project_id": project_id, "day": day, "reason": reason, "events": events}
+            for (project_id, day, reason), events in drops.items()
+        ]
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(batches.Q.count_drops, {"drops": _encode(rows).decode()})
+        except (DBAPIError, PoolTimeoutError):
+            self._drops.update(drops)

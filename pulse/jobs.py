@@ -1,0 +1,128 @@
+"""The background worker: a table of jobs, run by one leader."""
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from pulse.config import Config
+from pulse.ingest import batch as batches
+from pulse.ingest.spool import Spool
+from pulse.ingest.visitor import SaltStore
+from pulse.monitor import delivery, recorder
+from pulse.rollup import fold, goals, pruning, removal, requests
+from pulse.storage import schema
+
+log = logging.getLogger("pulse.jobs")
+
+_LEADER_LOCK = 7204461150981880  # schema.sql and fold.sql lock others
+FOLD_EVERY_S = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A function run every `every_s` seconds; what it raises is logged and it is run again."""
+
+    name: str
+    function: Callable[[], object]
+    every_s: float
+
+
+def list_jobs(engine: Engine, config: Config) -> list[Job]:
+    """Return the table of jobs."""
+    spool = Spool(config.data_dir / "spool")
+    salts = SaltStore(engine)
+    return [
+        Job("fold", lambda: fold_all(engine), FOLD_EVERY_S),
+        Job("replay", lambda: spool.replay(lambda batch: batches.store(engine, batch)), 1.0),
+        Job("alerts", lambda: delivery.run(config), 5.0),
+        Job("goals", lambda: goals.count_all(engine), 2.0),
+        Job("rebuilds", lambda: requests.run_requests(engine), 2.0),
+        Job("prune-live", lambda: pruning.prune_live(engine), 300.0),
+        Job("prune-batches", lambda: pruning.prune_batches(engine), 3600.0),
+        Job("partitions", lambda: schema.make_partitions(engine), 3600.0),
+        Job("event-ids", lambda: schema.drop_old_event_ids(engine), 3600.0),
+        Job("removals", lambda: removal.remove_deleted(engine), 60.0),
+        Job("salts", salts.delete_old, 3600.0),
+    ]
+
+
+def fold_all(engine: Engine) -> None:
+    """Fold until nothing waits."""
+    while True:
+        started_at = time.perf_counter()
+        result = fold.fold_once(engine)
+        if result.batches == 0:
+            recorder.gauge("fold_lag_s", 0.0)
+            return
+        recorder.gauge("fold_lag_s", result.lag_s)
+        recorder.count("folded_events", result.events)
+        recorder.observe("fold_ms", (time.perf_counter() - started_at) * 1000)
+
+
+class Worker:
+    """Runs the jobs in two threads (folding must not wait for the rest) while it is the leader."""
+
+    def __init__(self, engine: Engine, config: Config) -> None:
+        self._engine = engine
+        self._jobs = list_jobs(engine, config)
+        self._stop = threading.Event()
+
+    def run(self) -> None:
+        """Work until SIGTERM or SIGINT; a second worker waits here until the leader is gone."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop.set())
+        while not self._stop.is_set():
+            try:
+                with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                    if _try_lead(connection):
+                        log.info("leading the background work")
+                        self._lead(connection)
+            except (DBAPIError, PoolTimeoutError) as error:
+                log.warning("background work waits for PostgreSQL: %s", str(getattr(error, "orig", error)).strip())
+            self._stop.wait(1.0)
+
+    def _lead(self, lock: Connection) -> None:
+        lost = threading.Event()
+        fast = [job for job in self._jobs if job.every_s <= 1.0]
+        slow = [job for job in self._jobs if job.every_s > 1.0]
+        threads = [threading.Thread(target=self._work, args=(jobs, lost), daemon=True) for jobs in (fast, slow)]
+        for thread in threads:
+            thread.start()
+        try:
+            while not self._stop.wait(1.0):
+                lock.execute(text("/* jobs.still_leader */ SELECT 1"))
+        finally:
+            lost.set()
+            for thread in threads:
+                thread.join(30.0)
+
+    def _work(self, jobs: list[Job], lost: threading.Event) -> None:
+        due = {job.name: 0.0 for job in jobs}
+        while not (self._stop.is_set() or lost.is_set()):
+            for job in jobs:
+                if time.monotonic() >= due[job.name] and not self._stop.is_set():
+                    due[job.name] = self._run(job)
+            self._stop.wait(max(min(due.values()) - time.monotonic(), 0.01))
+
+    def _run(self, job: Job) -> float:
+        """Run a job and return when it is due next: after its interval, five times that after a failure."""
+        try:
+            job.function()
+            return time.monotonic() + job.every_s
+        except (DBAPIError, PoolTimeoutError) as error:
+            log.warning("job %s waits for PostgreSQL: %s", job.name, str(getattr(error, "orig", error)).strip())
+        except Exception:
+            log.exception("job %s failed", job.name)
+        return time.monotonic() + min(job.every_s * 5, 60.0)
+
+
+def _try_lead(connection: Connection) -> bool:
+    statement = text("/* jobs.lead */ SELECT pg_try_advisory_lock(:lock)")
+    return bool(connection.execute(statement, {"lock": _LEADER_LOCK}).scalar())

@@ -1,0 +1,184 @@
+"""What to do, in plain words: each piece of advice with the figure behind it and the setting or SQL to use."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from pulse.config import Config
+from pulse.monitor import targets
+from pulse.monitor.database import ServerFigures
+from pulse.monitor.service import FIVE_MINUTES_S, ServiceStats
+from pulse.monitor.shared import HUB_BLOCK
+
+# PostgreSQL forces a vacuum at 200 million transactions and stops at 2 billion.
+WRAPAROUND_AGE = 500_000_000
+MIN_QUERIES = 20
+
+
+class Advice(msgspec.Struct, rename="camel", frozen=True):
+    """One piece of advice; `severity` is `high`, `medium` or `low`; `action` is a setting, a command or SQL."""
+
+    id: str
+    severity: str
+    title: str
+    figure: str
+    advice: str
+    action: str | None = None
+
+
+def advise(
+    stats: ServiceStats, server: ServerFigures | None, config: Config, reason: str = "no answer"
+) -> list[Advice]:
+    """All advice, most urgent first; `server` is None while PostgreSQL can't be asked, for `reason`."""
+    found = [*_about_pool(stats, config), *_about_queries(stats, config), *_about_cache(stats, config)]
+    found += _about_ingestion(stats)
+    if server is None:
+        found.append(
+            Advice("database.away", "high", "PostgreSQL can't be asked", reason,
+                   "Events wait or go to the spool meanwhile; see the log and the pool.", "DATABASE_URL")
+        )  # fmt: skip
+    else:
+        found += [*_about_server(server), *_about_tables(server)]
+    return sorted(found, key=lambda item: ("high", "medium", "low").index(item.severity))
+
+
+def _about_pool(stats: ServiceStats, config: Config) -> Iterator[Advice]:
+    pools = stats.pools()
+    used, _ = targets.pool_percent(stats.window(FIVE_MINUTES_S))
+    if pools.get("waiting", 0) or pools.get("timeouts", 0):
+        yield Advice(
+            "pool.waiting", "high", "Requests wait for a database connection",
+            f"{pools['waiting']} waiting, {pools['timeouts']} gave up, {used or 0.0:.0f}% of {pools['max']} used",
+            "Shorten the slowest queries first; if PostgreSQL is not busy, allow each process more connections.",
+            f"DATABASE_POOL_MAX={config.database_pool_max * 2}",
+        )  # fmt: skip
+    elif used is not None and used > 80:
+        yield Advice(
+            "pool.nearly_full", "medium", "The connection pool is nearly full", f"{used:.0f}% used over 5 minutes",
+            "A burst will have to wait. Allow each process more connections.",
+            f"DATABASE_POOL_MAX={config.database_pool_max * 3 // 2}",
+        )  # fmt: skip
+
+
+def _about_queries(stats: ServiceStats, config: Config) -> Iterator[Advice]:
+    slow, queries = targets.slow_percent(stats.window(FIVE_MINUTES_S))
+    if slow is not None and slow >= 2 and queries >= MIN_QUERIES:
+        worst = max(stats.statements, key=lambda found: found.slow, default=None)
+        if worst is not None and worst.slow:
+            yield Advice(
+                "queries.slow", "high" if slow > 5 else "medium", f"{worst.name} is slow too often",
+                f"{slow:.2f}% of {queries} queries over {config.slow_query_threshold_ms} ms in 5 minutes; this one"
+                f" {worst.slow} of {worst.times.count} times, p95 {worst.times.quantile(0.95):.0f} ms",
+                "Look at its plan; it reads " + (", ".join(worst.tables) or "no table of its own") + ".",
+                f"EXPLAIN (ANALYZE, BUFFERS) {worst.text[:500]}",
+            )  # fmt: skip
+    for found in sorted(stats.statements, key=lambda item: -item.repeated)[:3]:
+        if found.repeated:
+            yield Advice(
+                f"queries.repeated.{found.name}", "medium", f"{found.name} is run again and again in one request",
+                f"{found.repeated} requests ran it more than 10 times",
+                "Ask for all the rows at once, with a join or = ANY(…).",
+                f"routes: {', '.join(sorted(found.routes)[:5])}",
+            )  # fmt: skip
+
+
+def _about_cache(stats: ServiceStats, config: Config) -> Iterator[Advice]:
+    hits, lookups = targets.cache_hit_percent(stats.window(FIVE_MINUTES_S))
+    web = sum(1 for process in stats.processes if process.role == "web")
+    if hits is not None and hits < 80 and lookups >= MIN_QUERIES:
+        alone = config.redis_url is None and web > 1
+        yield Advice(
+            "cache.hits", "high" if hits < 70 else "medium", "The cache helps too seldom",
+            f"{hits:.2f}% of {lookups} look-ups in 5 minutes",
+            f"Each of {web} processes has a cache of its own; a Redis serves them all." if alone
+            else "Many different ranges are asked for, or values live too short.",
+            "REDIS_URL=redis://localhost:6379/0" if alone else None,
+        )  # fmt: skip
+
+
+def _about_ingestion(stats: ServiceStats) -> Iterator[Advice]:
+    refused = stats.window(FIVE_MINUTES_S).count(targets.REFUSED)
+    if refused:
+        yield Advice(
+            "ingest.refused", "high", "Events were turned away", f"{refused} in 5 minutes",
+            "More came than PostgreSQL could store. Use a faster disk for it, or more processes if it is idle.",
+            "WEB_CONCURRENCY",
+        )  # fmt: skip
+    lag_s = stats.gauges().get("fold_lag_s", 0.0)
+    if lag_s > 30:
+        yield Advice(
+            "fold.lag", "high" if lag_s > 300 else "medium", "Reports are behind the events", f"{lag_s:.0f} s",
+            "The background worker can't keep up or does not run.", "pulse worker",
+        )  # fmt: skip
+    blocked = stats.window(FIVE_MINUTES_S).histogram(HUB_BLOCK)
+    if blocked.count and blocked.quantile(0.99) > 100:
+        yield Advice(
+            "hub.blocked", "medium", "Something holds up all requests of a process at once",
+            f"p99 {blocked.quantile(0.99):.0f} ms, {blocked.count} times in 5 minutes",
+            "The processor is short, or one request computes for long without a pause.", "WEB_CONCURRENCY",
+        )  # fmt: skip
+
+
+def _about_server(server: ServerFigures) -> Iterator[Advice]:
+    if server.open_connections > 0.8 * server.max_connections:
+        yield Advice(
+            "server.connections", "high", "PostgreSQL runs out of connections",
+            f"{server.open_connections} of {server.max_connections}",
+            "Lower DATABASE_POOL_MAX or let PostgreSQL accept more.",
+            f"ALTER SYSTEM SET max_connections = {server.max_connections * 2}",
+        )  # fmt: skip
+    if server.cache_hit_percent is not None and server.cache_hit_percent < 95 and server.size_bytes > 2**28:
+        yield Advice(
+            "server.memory", "medium", "PostgreSQL reads from disk often",
+            f"{server.cache_hit_percent:.2f}% from memory",
+            "Give it more memory for what is used most (a quarter of the machine's).",
+            "ALTER SYSTEM SET shared_buffers = '1GB'",
+        )  # fmt: skip
+    for blocked in server.blocked[:3]:
+        if blocked.waiting_ms > 1000:
+            yield Advice(
+                f"server.blocked.{blocked.pid}", "high", "A statement waits for a lock",
+                f"{blocked.waiting_ms / 1000:.1f} s", f"{blocked.query[:200]}",
+                f"SELECT pg_cancel_backend({blocked.blocked_by[0]})",
+            )  # fmt: skip
+    if server.statements is None:
+        yield Advice(
+            "server.statements", "low", "PostgreSQL's own statement statistics are off", "not installed",
+            "They show the work of every client, not of this service alone.",
+            "CREATE EXTENSION pg_stat_statements  -- with shared_preload_libraries = 'pg_stat_statements'",
+        )  # fmt: skip
+    for replica in server.replication:
+        if replica.lag_s > 10:
+            yield Advice(
+                f"server.replica.{replica.name}", "medium", f"The replica {replica.name} is behind",
+                f"{replica.lag_s:.0f} s", "Reports go to the primary meanwhile.", None,
+            )  # fmt: skip
+
+
+def _about_tables(server: ServerFigures) -> Iterator[Advice]:
+    for index in server.unused_indexes[:5]:
+        yield Advice(
+            f"index.unused.{index.index_name}", "low", f"{index.index_name} was never used",
+            f"{index.size_bytes / 2**20:.0f} MB", f"It costs on every write to {index.table_name}.",
+            f'DROP INDEX CONCURRENTLY "{index.index_name}"',
+        )  # fmt: skip
+    for table in server.sequential_scans[:5]:
+        if table.scans > 100 and table.rows_read / table.scans > 10_000:
+            yield Advice(
+                f"table.scanned.{table.table_name}", "medium", f"{table.table_name} is read from end to end",
+                f"{table.scans} times, {table.rows_read // table.scans:,} rows each",
+                "A statement lacks an index; see the slow ones on this table.", f'ANALYZE "{table.table_name}"',
+            )  # fmt: skip
+    for found in server.tables:
+        if found.dead_rows > 10_000 and found.dead_rows > 0.3 * (found.live_rows + found.dead_rows):
+            yield Advice(
+                f"table.bloat.{found.table_name}", "medium", f"{found.table_name} holds many dead rows",
+                f"{found.dead_rows:,} dead, {found.live_rows:,} live", "Vacuum can't keep up.",
+                f'VACUUM (ANALYZE) "{found.table_name}"',
+            )  # fmt: skip
+        if found.transaction_age > WRAPAROUND_AGE:
+            yield Advice(
+                f"table.age.{found.table_name}", "high", f"{found.table_name} needs a freeze",
+                f"{found.transaction_age:,} transactions old", "PostgreSQL stops writing at 2 billion.",
+                f'VACUUM (FREEZE) "{found.table_name}"',
+            )  # fmt: skip

@@ -1,0 +1,201 @@
+"""Alerts: four rules with hysteresis, one state for the whole service, kept in its folder of statistics."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import time
+from uuid import uuid4
+
+import msgspec
+
+from pulse.errors import NotFound
+from pulse.monitor import files, targets
+from pulse.monitor.service import ServiceStats, Window
+
+log = logging.getLogger("pulse.alerts")
+
+FILE_NAME = "alerts.json"
+WINDOW_S = 60
+# An alert ends when its figure was good for this long; a figure that swings around the limit rings once.
+CLEAR_AFTER_S = 60.0
+HISTORY = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """`limit` raises the alert, `clear` (a little on the good side of it) ends it; in percent."""
+
+    name: str
+    title: str
+    measure: Callable[[Window], targets.Measured]
+    limit: float
+    clear: float
+    min_samples: int
+
+    @property
+    def falls(self) -> bool:
+        """Whether less is worse."""
+        return self.clear > self.limit
+
+    def is_broken(self, value: float) -> bool:
+        """Whether the figure raises the alert."""
+        return value < self.limit if self.falls else value > self.limit
+
+    def is_good(self, value: float) -> bool:
+        """Whether the figure may end it."""
+        return value >= self.clear if self.falls else value <= self.clear
+
+    @property
+    def condition(self) -> str:
+        """The rule as people write it."""
+        return f"{'<' if self.falls else '>'} {self.limit:g} %"
+
+
+RULES = (
+    Rule("slowQueries", "slow queries", targets.slow_percent, 5.0, 4.0, 20),
+    Rule("cacheHits", "cache hits", targets.cache_hit_percent, 70.0, 75.0, 20),
+    Rule("pool", "connections in use", targets.pool_peak_percent, 90.0, 80.0, 10),
+    Rule("errors", "failed requests", targets.all_errors_percent, 1.0, 0.8, 20),
+)
+
+
+class RuleState(msgspec.Struct, rename="camel"):
+    """Where one rule stands; times are epoch seconds."""
+
+    firing: str | None = None
+    value: float | None = None
+    good_since: float | None = None
+
+
+class Delivery(msgspec.Struct, rename="camel"):
+    """One message to one receiver, until it was taken."""
+
+    channel: str
+    kind: str
+    attempts: int = 0
+    next_at: float = 0.0
+    error: str | None = None
+
+
+class Alert(msgspec.Struct, rename="camel"):
+    """One alert from its beginning to its end; `worst` is the worst figure in between."""
+
+    id: str
+    rule: str
+    title: str
+    condition: str
+    started_at: float
+    value: float
+    worst: float
+    ended_at: float | None = None
+    acknowledged_at: float | None = None
+    acknowledged_by: str | None = None
+    deliveries: list[Delivery] = msgspec.field(default_factory=list)
+
+    @property
+    def message(self) -> str:
+        """The alert in one line."""
+        return f"{self.title}: {self.value:.2f}% ({self.condition})"
+
+
+class State(msgspec.Struct, rename="camel"):
+    """All rules, and the alerts newest first."""
+
+    rules: dict[str, RuleState] = msgspec.field(default_factory=dict)
+    alerts: list[Alert] = msgspec.field(default_factory=list)
+    evaluated_at: float = 0.0
+
+    def active(self) -> list[Alert]:
+        """The alerts that have not ended."""
+        return [alert for alert in self.alerts if alert.ended_at is None]
+
+    def find(self, alert_id: str) -> Alert:
+        """An alert by its id. Raises NotFound."""
+        for alert in self.alerts:
+            if alert.id == alert_id:
+                return alert
+        raise NotFound("No alert with this id is remembered.")
+
+
+def evaluate(state: State, stats: ServiceStats, channels: tuple[str, ...] = ()) -> None:
+    """Bring the state up to date with the figures of the last minute."""
+    window, now = stats.window(WINDOW_S), stats.at
+    for rule in RULES:
+        value, samples = rule.measure(window)
+        seen = state.rules.setdefault(rule.name, RuleState())
+        seen.value = value if samples >= rule.min_samples else None
+        alert = next((a for a in state.alerts if a.id == seen.firing), None)
+        if alert is None:
+            seen.firing = None
+            if seen.value is not None and rule.is_broken(seen.value):
+                _begin(state, seen, rule, now, channels)
+        else:
+            _follow(seen, alert, rule, now, channels)
+    state.evaluated_at = now
+
+
+def _begin(state: State, seen: RuleState, rule: Rule, now: float, channels: tuple[str, ...]) -> None:
+    assert seen.value is not None
+    alert = Alert(uuid4().hex, rule.name, rule.title, rule.condition, now, seen.value, seen.value)
+    alert.deliveries = [Delivery(channel, "started") for channel in channels]
+    seen.firing, seen.good_since = alert.id, None
+    state.alerts.insert(0, alert)
+    del state.alerts[HISTORY:]
+    log.warning("Alert: %s", alert.message)
+
+
+def _follow(seen: RuleState, alert: Alert, rule: Rule, now: float, channels: tuple[str, ...]) -> None:
+    if seen.value is not None:
+        alert.value = seen.value
+        alert.worst = min(alert.worst, seen.value) if rule.falls else max(alert.worst, seen.value)
+        if not rule.is_good(seen.value):
+            seen.good_since = None
+            return
+    if seen.good_since is None:
+        seen.good_since = now
+    if now - seen.good_since >= CLEAR_AFTER_S:
+        alert.ended_at, seen.firing, seen.good_since = now, None, None
+        alert.deliveries += [Delivery(channel, "ended") for channel in channels]
+        log.warning("Alert over: %s", alert.message)
+
+
+def load(folder: Path) -> State:
+    """Read the state; a missing or damaged file is an empty one."""
+    try:
+        return msgspec.json.decode((folder / FILE_NAME).read_bytes(), type=State)
+    except (OSError, msgspec.MsgspecError):
+        return State()
+
+
+def change(folder: Path, edit: Callable[[State], None]) -> State:
+    """Edit the state, one process at a time, and keep it."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with files.locked(folder, "alerts.lock"):
+        state = load(folder)
+        edit(state)
+        draft = folder / f"{FILE_NAME}.draft"
+        draft.write_bytes(msgspec.json.encode(state))
+        draft.replace(folder / FILE_NAME)
+    return state
+
+
+def check(folder: Path, stats: ServiceStats, channels: tuple[str, ...] = ()) -> State:
+    """Evaluate the rules; any process may do it, and all see the same alerts."""
+
+    def edit(state: State) -> None:
+        if stats.at > state.evaluated_at or state.evaluated_at > time() + 5:
+            evaluate(state, stats, channels)
+
+    return change(folder, edit)
+
+
+def acknowledge(folder: Path, alert_id: str, name: str) -> Alert:
+    """Note who has seen an alert. Raises NotFound."""
+
+    def edit(state: State) -> None:
+        alert = state.find(alert_id)
+        if alert.acknowledged_at is None:
+            alert.acknowledged_at, alert.acknowledged_by = time(), name
+
+    return change(folder, edit).find(alert_id)

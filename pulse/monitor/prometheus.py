@@ -1,0 +1,142 @@
+"""The figures of the whole service in Prometheus' text format, the same whichever worker is asked."""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from pulse.monitor import recorder, shared, targets
+from pulse.monitor.histogram import Histogram
+from pulse.monitor.service import ServiceStats
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# Powers of two from 0.125 ms to 32 s: edges of our buckets, at which the counts are exact.
+_EDGES_MS = tuple(2.0**power for power in range(-3, 16))
+
+
+def render(stats: ServiceStats) -> bytes:
+    """Write all metrics; counters begin again at a reset, which Prometheus takes for a restart."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_ServiceCollector(stats))
+    return generate_latest(registry)
+
+
+class _ServiceCollector(Collector):
+    def __init__(self, stats: ServiceStats) -> None:
+        self._stats = stats
+
+    def describe(self) -> Iterator[Metric]:
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        yield from _requests(self._stats)
+        yield from _queries(self._stats)
+        yield from _cache(self._stats)
+        yield from _processes(self._stats)
+        yield from _others(self._stats)
+        yield from _targets(self._stats)
+
+
+def _buckets(times: Histogram) -> list[tuple[str, float]]:
+    found = [(f"{edge / 1000:g}", float(times.count_up_to(edge))) for edge in _EDGES_MS]
+    return [*found, ("+Inf", float(times.count))]
+
+
+def _requests(stats: ServiceStats) -> Iterator[Metric]:
+    labels = ["method", "route"]
+    name = "pulse_http_request_duration_seconds"
+    times = HistogramMetricFamily(name, "Duration of answered requests.", labels=labels)
+    for name, found in stats.histograms.items():
+        if name.startswith(recorder.REQUEST):
+            values = list(name.removeprefix(recorder.REQUEST).partition(" ")[::2])
+            times.add_metric(values, _buckets(found), found.total / 1000)
+    yield times
+    for prefix, kind, text in (
+        (recorder.SERVER_ERRORS, "server", "Requests that failed here (5xx)."),
+        (recorder.CLIENT_ERRORS, "client", "Requests that were refused (4xx)."),
+    ):
+        errors = CounterMetricFamily(f"pulse_http_{kind}_errors", text, labels=labels)
+        for name, count in stats.counts.items():
+            if name.startswith(prefix):
+                errors.add_metric(list(name.removeprefix(prefix).partition(" ")[::2]), count)
+        yield errors
+
+
+def _queries(stats: ServiceStats) -> Iterator[Metric]:
+    # Statements without a block name would bring their text as a label value.
+    named = [found for found in stats.statements if found.name != found.text and not found.name.endswith("…")]
+    times = HistogramMetricFamily("pulse_query_duration_seconds", "Duration of all statements.")
+    total = stats.histograms.get(recorder.QUERY, Histogram())
+    times.add_metric([], _buckets(total), total.total / 1000)
+    yield times
+    yield CounterMetricFamily(
+        "pulse_slow_queries", "Statements over the threshold.", value=stats.counts.get(recorder.QUERY_SLOW, 0)
+    )
+    yield CounterMetricFamily(
+        "pulse_query_errors", "Statements that failed.", value=stats.counts.get(recorder.QUERY_ERRORS, 0)
+    )
+    calls = CounterMetricFamily("pulse_statement_calls", "Runs of each named statement.", labels=["statement"])
+    spent = CounterMetricFamily("pulse_statement_seconds", "Time of each named statement.", labels=["statement"])
+    by_name: dict[str, tuple[int, float]] = {}
+    for found in named:
+        count, total_ms = by_name.get(found.name, (0, 0.0))
+        by_name[found.name] = (count + found.times.count, total_ms + found.times.total)
+    for name, (count, total_ms) in by_name.items():
+        calls.add_metric([name], count)
+        spent.add_metric([name], total_ms / 1000)
+    yield from (calls, spent)
+
+
+def _cache(stats: ServiceStats) -> Iterator[Metric]:
+    lookups = CounterMetricFamily("pulse_cache_lookups", "Cache look-ups by outcome.", labels=["namespace", "outcome"])
+    for name, count in stats.counts.items():
+        if name.startswith(shared.CACHE):
+            namespace, _, outcome = name.removeprefix(shared.CACHE).rpartition("/")
+            lookups.add_metric([namespace, outcome], count)
+    yield lookups
+
+
+def _processes(stats: ServiceStats) -> Iterator[Metric]:
+    memory = GaugeMetricFamily("pulse_process_resident_memory_bytes", "Resident memory.", labels=["pid", "role"])
+    pools = GaugeMetricFamily("pulse_pool_connections", "Pool connections.", labels=["pid", "role", "pool", "state"])
+    for process in stats.processes:
+        who = [str(process.pid), process.role]
+        memory.add_metric(who, process.memory.get("rss", 0))
+        for pool, row in process.pools.items():
+            for state, count in row.items():
+                pools.add_metric([*who, pool, state], count)
+    yield from (memory, pools)
+    yield GaugeMetricFamily(
+        "pulse_start_time_seconds", "When the service was started.", value=stats.service_started_at
+    )
+
+
+def _others(stats: ServiceStats) -> Iterator[Metric]:
+    known = (recorder.REQUEST, recorder.SERVER_ERRORS, recorder.CLIENT_ERRORS, shared.CACHE, recorder.QUERY)
+    counts = CounterMetricFamily("pulse_events", "Things that happened, by name.", labels=["name"])
+    for name, count in stats.counts.items():
+        if not name.startswith(known):
+            counts.add_metric([name], count)
+    yield counts
+    values = GaugeMetricFamily("pulse_gauge", "Present values, by name.", labels=["name"])
+    for name, value in stats.gauges().items():
+        values.add_metric([name], value)
+    yield values
+    sizes = HistogramMetricFamily("pulse_observed", "Sizes and times (ms where so named), by name.", labels=["name"])
+    for name, found in stats.histograms.items():
+        if not name.startswith(known):
+            edges = [(f"{edge:g}", float(found.count_up_to(edge))) for edge in _EDGES_MS]
+            sizes.add_metric([name], [*edges, ("+Inf", float(found.count))], found.total)
+    yield sizes
+
+
+def _targets(stats: ServiceStats) -> Iterator[Metric]:
+    met = GaugeMetricFamily("pulse_target_met", "1 met, 0 missed, over 5 minutes.", labels=["target"])
+    actual = GaugeMetricFamily("pulse_target_actual", "The figure, in the target's unit.", labels=["target", "unit"])
+    for result in targets.evaluate(stats):
+        if result.status != "noData":
+            met.add_metric([result.id], 1.0 if result.status == "met" else 0.0)
+        if result.five_minutes.value is not None:
+            actual.add_metric([result.id, result.unit], result.five_minutes.value)
+    yield from (met, actual)

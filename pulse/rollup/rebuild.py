@@ -1,0 +1,76 @@
+"""Summaries counted anew from raw events and sessions, as after a change of a project's time zone."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice
+
+from sqlalchemy import Connection, Engine
+
+from pulse.rollup.copying import copy_out
+from pulse.rollup.reading import Q, read_clocks, read_events_between
+from pulse.rollup.sessions import Counted, Session
+from pulse.rollup.summaries import Tally
+from pulse.rollup.writing import write_tally
+from pulse.storage.localtime import LocalClock
+from pulse.storage.schema import list_partitions
+
+# Events counted in memory at a time: about 60 MB.
+CHUNK = 50_000
+
+
+def rebuild(engine: Engine, project_id: int, first_day: date, last_day: date) -> int:
+    """Count the days and hours of a project from `first_day` to `last_day` anew; return the number of events counted.
+
+    One transaction, in which folds wait and ingestion goes on. Days whose raw events are no longer kept stay as they
+    are. Events that wait for the fold are left to it. Nothing happens for a project that is gone.
+    """
+    with engine.begin() as connection:
+        connection.execute(Q.begin_rebuild)
+        connection.execute(Q.begin_fold)
+        clocks = read_clocks(connection, [project_id])
+        if not clocks:
+            return 0
+        first_day = max(first_day, _first_kept_day(connection, clocks[project_id]))
+        if first_day > last_day:
+            return 0
+        start, end = clocks[project_id].day_start(first_day), clocks[project_id].day_start(last_day + timedelta(days=1))
+        span = {"project_id": project_id, "start_at": start, "end_at": end}
+        connection.execute(Q.delete_daily, {"project_id": project_id, "first_day": first_day, "last_day": last_day})
+        connection.execute(Q.delete_hourly, span)
+        counted = 0
+        events = read_events_between(connection, project_id, start, end)
+        while chunk := list(islice(events, CHUNK)):
+            tally = Tally(clocks)
+            tally.add_events(chunk)
+            _write(connection, tally)
+            counted += len(chunk)
+        sessions = _read_sessions(connection, project_id, start, end)
+        while found := list(islice(sessions, CHUNK)):
+            tally = Tally(clocks)
+            for session in found:
+                tally.add_session(session)
+            _write(connection, tally)
+    return counted
+
+
+def _write(connection: Connection, tally: Tally) -> None:
+    write_tally(connection, tally)
+    connection.execute(Q.clear_stage)
+
+
+def _first_kept_day(connection: Connection, clock: LocalClock) -> date:
+    """Return the first local day of which all raw events are still kept."""
+    starts = [partition.starts_on for partition in list_partitions(connection) if partition.parent == "events"]
+    if not starts:
+        return date.max
+    oldest = datetime.combine(min(starts), datetime.min.time(), UTC)
+    day = clock.day(oldest)
+    return day if clock.day_start(day) >= oldest else day + timedelta(days=1)
+
+
+def _read_sessions(connection: Connection, project_id: int, start: datetime, end: datetime) -> Iterator[Counted]:
+    span = {"project_id": project_id, "start_at": start, "end_at": end}
+    for fields in copy_out(connection, Q.read_sessions_between, span, large=True):
+        counted = Session.read(fields).counted()
+        if counted is not None:
+            yield counted

@@ -1,0 +1,210 @@
+"""What a fold writes: sessions anew, and summary rows with their sketches merged."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta
+from typing import NamedTuple
+
+import msgspec
+from sqlalchemy import Connection
+
+from pulse.rollup.copying import NULL, array, copy_in, copy_out, decode, encode, encode_bytes
+from pulse.rollup.reading import Q
+from pulse.rollup.sessions import COLUMNS, Group, Session
+from pulse.rollup.summaries import SLOT_US, TOTAL, LiveRow, Row, Tally
+from pulse.storage import sketch
+from pulse.storage.localtime import from_epoch_us
+
+# Sessions are looked for this far back from their next event; a session that never pauses is cut there. Bounds the
+# partitions that a fold searches to three.
+REACH = timedelta(days=31)
+
+# Values of one dimension and day; the others are counted together.
+MAX_VALUES = 1000
+OTHER = "(other)"
+# PostgreSQL refuses an index entry over 2,704 bytes; the rest of the key takes less than 100.
+VALUE_MAX_BYTES = 2000
+
+_STAGE = (
+    "kind", "project_id", "at", "day", "dimension", "value", "last_at",
+    "pageviews", "events", "sessions", "bounces", "duration_ms", "visitors",
+)  # fmt: skip
+
+
+class Wanted(msgspec.Struct, gc=False):
+    """A row of summary_daily to look up, and whether to load its sketch."""
+
+    project_id: int
+    day: date
+    dimension: str
+    value: str
+    load: bool
+
+
+class Key(NamedTuple):
+    """The key of a row of summary_daily."""
+
+    project_id: int
+    day: date
+    dimension: str
+    value: str
+
+
+def take_sessions(connection: Connection, groups: dict[tuple[int, str], Group]) -> None:
+    """Move the stored sessions that new events may belong to from the table into their groups."""
+    keys = sorted(groups)
+    lows, highs = [], []
+    for key in keys:
+        group = groups[key]
+        times = [event.at_us for event in group.events]
+        lows.append(min(times) - group.gap_us)
+        highs.append(max(times) + group.gap_us)
+    wanted = {
+        "project_ids": array(project_id for project_id, _ in keys),
+        "session_keys": array(session_key for _, session_key in keys),
+        "lows": array(lows),
+        "highs": array(highs),
+        "reach": REACH,
+        "first_at": from_epoch_us(min(lows)) - REACH,
+        "last_at": from_epoch_us(max(highs)),
+    }
+    places: dict[str, list[str]] = defaultdict(list)
+    for fields in copy_out(connection, Q.read_sessions, wanted):
+        places[fields[0]].append(f'"{fields[1]}"')
+        session = Session.read(fields)
+        groups[session.project_id, session.session_key].sessions.append(session)
+    if places:
+        span = {"first_at": wanted["first_at"], "last_at": wanted["last_at"]}
+        connection.execute(Q.switch_index_scans, {"switch": "off"})
+        for partition, rows in places.items():
+            connection.execute(Q.delete_sessions, {"partition": partition, "rows": array(rows), **span})
+        connection.execute(Q.switch_index_scans, {"switch": "on"})
+
+
+def put_sessions(connection: Connection, sessions: Iterable[Session]) -> None:
+    """Insert sessions; those they were made from have been taken away."""
+    copy_in(connection, "sessions", COLUMNS, (session.fields() for session in sessions))
+
+
+def write_tally(connection: Connection, tally: Tally) -> None:
+    """Add everything in the tally to the summaries."""
+    stage = [*_stage_daily(connection, tally), *_stage_hourly(connection, tally), *_stage_live(connection, tally)]
+    if not stage:
+        return
+    connection.execute(Q.make_stage)
+    copy_in(connection, "fold_stage", _STAGE, stage)
+    connection.execute(Q.add_daily)
+    connection.execute(Q.add_hourly)
+    if tally.live:
+        connection.execute(Q.add_live)
+
+
+def clip(field: str) -> str:
+    """Return a field's text, cut where it is too long for an index."""
+    value = decode(field)
+    if len(value) * 4 <= VALUE_MAX_BYTES:
+        return value
+    return value.encode()[:VALUE_MAX_BYTES].decode(errors="ignore")
+
+
+def _stage_daily(connection: Connection, tally: Tally) -> list[list[str]]:
+    rows: dict[Key, Row] = {}
+    for (project_id, day), by_dimension in tally.days.items():
+        for dimension, by_value in by_dimension.dimensions():
+            for field, row in by_value.items():
+                key = Key(project_id, day, dimension, clip(field))
+                if row.is_nothing():
+                    continue
+                if key in rows:
+                    rows[key].add(row)
+                else:
+                    rows[key] = row
+    sketches = _load_daily(connection, rows)
+    rows = _limit_values(connection, rows, sketches)
+    staged = []
+    for key in sorted(rows):
+        row = rows[key]
+        lg_k = sketch.HEADLINE_LG_K if key.dimension == TOTAL else sketch.DIMENSION_LG_K
+        place = [NULL, key.day.isoformat(), key.dimension, encode(key.value), NULL]
+        staged.append(["d", str(key.project_id), *place, *_figures(row, sketches.get(key), lg_k)])
+    return staged
+
+
+def _figures(row: Row, visitors: bytes | None, lg_k: int) -> list[str]:
+    data = sketch.add_visitors(visitors or sketch.EMPTY, row.visitors, lg_k) if row.visitors else sketch.EMPTY
+    counts = row.pageviews, row.events, row.sessions, row.bounces, row.duration_ms
+    return [*map(str, counts), encode_bytes(data)]
+
+
+def _load_daily(connection: Connection, rows: dict[Key, Row]) -> dict[Key, bytes | None]:
+    """Return the rows that exist; the sketch only where visitors are to be added."""
+    keys = [Wanted(*key, load=bool(row.visitors)) for key, row in rows.items()]
+    found = connection.execute(Q.read_daily, {"keys": msgspec.json.encode(keys).decode()})
+    return {
+        Key(project_id, day, dimension, value): None if visitors is None else bytes(visitors)
+        for project_id, day, dimension, value, visitors in found
+    }
+
+
+def _limit_values(
+    connection: Connection, rows: dict[Key, Row], sketches: dict[Key, bytes | None]
+) -> dict[Key, Row]:
+    """Put values that a full dimension has no row for into its '(other)', and load the sketch of that.
+
+    The most frequent of the new values get the places that are left. A row once made is never taken away: what is
+    subtracted later is so found where it was added.
+    """
+    new: dict[tuple[int, date, str], list[Key]] = defaultdict(list)
+    for key in rows:
+        if key not in sketches and key.dimension != TOTAL and key.value != OTHER:
+            new[key[:3]].append(key)
+    if not new:
+        return rows
+    groups = [{"project_id": p, "day": day, "dimension": dimension} for p, day, dimension in new]
+    binds = {"groups": msgspec.json.encode(groups).decode(), "other": OTHER}
+    held = {(row[0], row[1], row[2]): row[3] for row in connection.execute(Q.count_values, binds)}
+    limited, others = dict(rows), dict[Key, Row]()
+    for group, keys in new.items():
+        keys.sort(key=lambda key: (-rows[key].events, -rows[key].sessions, key.value))
+        for key in keys[max(MAX_VALUES - held.get(group, 0), 0) :]:
+            other = Key(*group, OTHER)
+            if other not in others:
+                others[other] = limited.pop(other) if other in limited else Row()
+            others[other].add(limited.pop(key))
+    if others:
+        sketches.update(_load_daily(connection, others))
+    return limited | others
+
+
+def _stage_hourly(connection: Connection, tally: Tally) -> list[list[str]]:
+    rows = {key: row for key, row in tally.hours.items() if not row.is_nothing()}
+    keys = [{"project_id": project_id, "starts_at": starts_at} for project_id, starts_at in rows]
+    found = connection.execute(Q.read_hourly, {"keys": msgspec.json.encode(keys).decode()})
+    sketches = {(row[0], row[1]): bytes(row[2]) for row in found}
+    return [
+        ["h", str(key[0]), key[1].isoformat(), *[NULL] * 4,
+         *_figures(rows[key], sketches.get(key), sketch.HEADLINE_LG_K)]
+        for key in sorted(rows)
+    ]  # fmt: skip
+
+
+def _stage_live(connection: Connection, tally: Tally) -> list[list[str]]:
+    if not tally.live:
+        return []
+    rows: dict[tuple[int, datetime, str], LiveRow] = {}
+    for (project_id, slot, field), row in tally.live.items():
+        key = project_id, from_epoch_us(slot * SLOT_US), clip(field)
+        if key in rows:
+            rows[key].add(row)
+        else:
+            rows[key] = row
+    keys = [{"project_id": project_id, "slot_at": slot_at, "path": path} for project_id, slot_at, path in rows]
+    found = connection.execute(Q.read_live, {"keys": msgspec.json.encode(keys).decode()})
+    sketches = {(row[0], row[1], row[2]): bytes(row[3]) for row in found}
+    staged = []
+    for key in sorted(rows):
+        row = rows[key]
+        visitors = sketch.add_visitors(sketches.get(key, sketch.EMPTY), row.visitors, sketch.LIVE_LG_K)
+        figures = [str(row.pageviews), str(row.events), "0", "0", "0", encode_bytes(visitors)]
+        staged.append(["l", str(key[0]), key[1].isoformat(), NULL, NULL, encode(key[2]), row.last_at, *figures])
+    return staged

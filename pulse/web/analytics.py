@@ -1,0 +1,90 @@
+"""The report endpoints, each through the cache."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from flask import Blueprint, Response
+
+from pulse.cache import cache
+from pulse.errors import Unavailable
+from pulse.reports import analytics as report
+from pulse.reports import events, period, realtime
+from pulse.storage.projects import Project
+from pulse.web.http import Api, answer_cached, answer_json, encode_data
+from pulse.web.service import service
+
+blueprint = Blueprint("analytics", __name__)
+api = Api(blueprint, "Reports")
+
+# Ranges that still gather events are computed anew after seconds, closed ones (late events can change them) a minute.
+OPEN_TTL_S = 3
+CLOSED_TTL_S = 60
+REALTIME_TTL_S = 1
+
+
+def answer_report(key: str, compute: Callable[[], Any], *, ttl_s: int, max_age_s: int) -> Response:
+    """Answer from the cache, computing once for all who ask; an old answer stands in while PostgreSQL is away."""
+    entry = cache.wrap_entry(
+        key, lambda: encode_data(compute()), ttl=ttl_s, namespace="analytics", stale_on=(Unavailable,)
+    )
+    return answer_cached(entry.value, max_age_s=max_age_s, cache_state=entry.state)
+
+
+def find_project(project_id: int) -> Project:
+    """Return the project asked for, remembered for a moment. Raises NotFound."""
+    return service().projects.get(project_id)
+
+
+@api(
+    "GET", "/projects/<int:project_id>/analytics", "Headline figures, series, lists and breakdowns of a range of days",
+    scope="read", query=report.AnalyticsQuery, answer=report.AnalyticsReport,
+)  # fmt: skip
+def analytics(project_id: int, query: report.AnalyticsQuery) -> Response:
+    """Answer the main report."""
+    zone = find_project(project_id).timezone
+    now = datetime.now(UTC)
+    chosen = period.resolve(query.start_date, query.end_date, query.granularity, zone, now)
+    is_open = chosen.end >= now.astimezone(ZoneInfo(zone)).date()
+
+    def compute() -> report.AnalyticsReport:
+        with service().database.read() as connection:
+            return report.analytics(connection, project_id, chosen, query.limit)
+
+    return answer_report(
+        f"analytics:project:{project_id}:{chosen.start}:{chosen.end}:{chosen.granularity}:{query.limit}",
+        compute,
+        ttl_s=OPEN_TTL_S if is_open else CLOSED_TTL_S,
+        max_age_s=300,
+    )
+
+
+@api(
+    "GET", "/projects/<int:project_id>/realtime", "Who is on the site now",
+    scope="read", answer=realtime.RealtimeReport,
+)  # fmt: skip
+def realtime_view(project_id: int) -> Response:
+    """Answer the live report."""
+    find_project(project_id)
+
+    def compute() -> realtime.RealtimeReport:
+        with service().database.read() as connection:
+            return realtime.realtime(connection, project_id, datetime.now(UTC))
+
+    return answer_report(f"realtime:project:{project_id}:now", compute, ttl_s=REALTIME_TTL_S, max_age_s=10)
+
+
+@api(
+    "GET", "/projects/<int:project_id>/events", "Single events, newest first, a page at a time",
+    scope="read", query=events.EventsQuery, answer=events.EventsPage,
+)  # fmt: skip
+def events_view(project_id: int, query: events.EventsQuery) -> Response:
+    """Answer a page of events; not cached, since each page is read once."""
+    zone = find_project(project_id).timezone
+    chosen = period.resolve(query.start_date, query.end_date, None, zone, datetime.now(UTC))
+    with service().database.read() as connection:
+        page = events.events_page(connection, project_id, chosen, query, query.limit, query.cursor)
+    response = answer_json(page)
+    response.headers["Cache-Control"] = "private, no-store"
+    return response

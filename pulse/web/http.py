@@ -1,0 +1,247 @@
+"""HTTP in one place: endpoints with typed queries, bodies and answers; one shape for answers and errors; ETags."""
+
+import hashlib
+import logging
+import re
+import zlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+from flask import Blueprint, Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from pulse.errors import BadRequest, Detail, Invalid, PulseError, TooLarge, UnsupportedMediaType
+from pulse.web import access
+
+log = logging.getLogger("pulse.web")
+
+MAX_BODY_BYTES = 512 * 1024
+BODY_TIMEOUT_S = 30
+
+F = TypeVar("F", bound=Callable[..., Any])
+_encode = msgspec.json.Encoder().encode
+_PATH = re.compile(r"(.*?)(?: - at `\$\.?(.*)`)?", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One operation of the API, as it is served and as it is described in the OpenAPI document."""
+
+    method: str
+    path: str
+    summary: str
+    scope: str | None
+    query: type[msgspec.Struct] | None = None
+    body: Any = None
+    answer: Any = None
+    status: int = 200
+    tag: str = ""
+    errors: tuple[int, ...] = ()
+    content_types: tuple[str, ...] = ("application/json",)
+
+
+@dataclass
+class Api:
+    """Registers typed endpoints on a blueprint and remembers them for the OpenAPI document.
+
+    A handler takes its path parameters, `query` (an instance of the query struct) and `body` by name and returns a
+    value for `data`, or a whole Response. With scope `read` the path's `project_id` must be the caller's.
+    """
+
+    blueprint: Blueprint
+    tag: str
+    endpoints: list[Endpoint] = field(default_factory=list)
+
+    def __call__(
+        self,
+        method: str,
+        path: str,
+        summary: str,
+        *,
+        scope: str | None,
+        query: type[msgspec.Struct] | None = None,
+        body: Any = None,
+        answer: Any = None,
+        status: int = 200,
+    ) -> Callable[[F], F]:
+        endpoint = Endpoint(method, path, summary, scope, query, body, answer, status, self.tag)
+        self.endpoints.append(endpoint)
+
+        def register(handler: F) -> F:
+            def view(**path_values: Any) -> Response:
+                if scope is not None:
+                    access.require(scope, path_values.get("project_id"))
+                if query is not None:
+                    path_values["query"] = read_query(query)
+                if body is not None:
+                    path_values["body"] = read_json(body)
+                result = handler(**path_values)
+                return result if isinstance(result, Response) else answer_json(result, status)
+
+            self.blueprint.add_url_rule(path, f"{method}_{handler.__name__}", view, methods=[method])
+            return handler
+
+        return register
+
+
+def answer_json(data: Any, status: int = 200) -> Response:
+    """Wrap `data` in the success envelope."""
+    return Response(_encode({"success": True, "data": data}), status, mimetype="application/json")
+
+
+def encode_data(data: Any) -> bytes:
+    """Return the whole body of a successful answer, for caches."""
+    return _encode({"success": True, "data": data})
+
+
+def answer_cached(body: bytes, *, max_age_s: int, cache_state: str) -> Response:
+    """Answer with an encoded body, or 304 to who holds it; `cache_state` is HIT, MISS or STALE."""
+    response = Response(body, mimetype="application/json")
+    response.headers["Cache-Control"] = f"private, max-age={max_age_s}"
+    response.headers["X-Cache"] = cache_state
+    response.headers["Vary"] = "X-API-Key, Authorization, Cookie"
+    response.set_etag(hashlib.blake2b(body, digest_size=12).hexdigest())
+    response.make_conditional(request)
+    return response
+
+
+def answer_error(error: PulseError) -> Response:
+    """Wrap an error in the one shape all errors have."""
+    content: dict[str, Any] = {"success": False, "error": error.code, "message": error.message}
+    if error.details:
+        content["details"] = [asdict(detail) for detail in error.details]
+    response = Response(_encode(content), error.status, mimetype="application/json")
+    response.headers["Cache-Control"] = "no-store"
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if error.status == 413:
+        response.headers["Connection"] = "close"  # or the server would read all that is still coming
+    return response
+
+
+def install_error_handlers(app: Flask) -> None:
+    """Give every failure the one shape: ours, the framework's, and what nobody foresaw."""
+
+    @app.errorhandler(PulseError)
+    def known(error: PulseError) -> Response:
+        return answer_error(error)
+
+    @app.errorhandler(HTTPException)
+    def framework(error: HTTPException) -> Response:
+        status = error.code or 500
+        response = answer_error(_as_pulse_error(error.name, status, error.description or error.name))
+        for name, value in error.get_headers():
+            if name in ("Allow", "Location", "Retry-After"):
+                response.headers[name] = value
+        return response
+
+    @app.errorhandler(Exception)
+    def unforeseen(error: Exception) -> Response:
+        log.exception("unhandled error on %s %s", request.method, request.path, exc_info=error)
+        return answer_error(PulseError(f"Something went wrong here; the log says more under {request_id()}."))
+
+
+def _as_pulse_error(name: str, status: int, message: str) -> PulseError:
+    error = PulseError(message)
+    error.status = status  # type: ignore[misc]
+    ours = {kind.status: kind.code for kind in PulseError.__subclasses__()}
+    error.code = ours.get(status, re.sub(r"\W+", "_", name).upper())  # type: ignore[misc]
+    return error
+
+
+def request_id() -> str:
+    """Return this request's id: the caller's X-Request-Id if it is harmless, else a new one."""
+    found = getattr(g, "pulse_request_id", None)
+    if found is None:
+        from pulse.ingest.uuid7 import new_event_id
+
+        given = request.headers.get("X-Request-Id", "")
+        found = given if re.fullmatch(r"[\w.:-]{1,64}", given, re.ASCII) else new_event_id()
+        g.pulse_request_id = found
+    return str(found)
+
+
+def read_body() -> bytes:
+    """Return the body, unpacked if it is gzip. Raises TooLarge past 512 KiB, before or after unpacking."""
+    length = request.content_length
+    if length is not None and length > MAX_BODY_BYTES:
+        raise _too_large()
+    connection = request.environ.get("gunicorn.socket")
+    if connection is not None:
+        connection.settimeout(BODY_TIMEOUT_S)
+    try:
+        body = request.stream.read(MAX_BODY_BYTES + 1) if length is None else request.get_data(cache=False)
+    except OSError:
+        raise BadRequest(f"The body did not arrive whole within {BODY_TIMEOUT_S} s.") from None
+    if len(body) > MAX_BODY_BYTES:
+        raise _too_large()
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding in ("gzip", "x-gzip"):
+        return _gunzip(body)
+    if encoding not in ("", "identity"):
+        raise UnsupportedMediaType(f"The content encoding {encoding[:40]!r} is not understood; use gzip or none.")
+    return body
+
+
+def _gunzip(body: bytes) -> bytes:
+    unpacker = zlib.decompressobj(wbits=31)
+    try:
+        unpacked = unpacker.decompress(body, MAX_BODY_BYTES + 1)
+    except zlib.error:
+        raise BadRequest("The body is not gzip, as its Content-Encoding says.") from None
+    if len(unpacked) > MAX_BODY_BYTES:
+        raise _too_large()
+    if not unpacker.eof:
+        raise BadRequest("The gzip body is cut short.")
+    return unpacked
+
+
+def _too_large() -> TooLarge:
+    return TooLarge(
+        f"The body is larger than {MAX_BODY_BYTES} bytes.",
+        details=[Detail("body", f"at most {MAX_BODY_BYTES} bytes, before and after unpacking")],
+    )
+
+
+def read_json(kind: Any) -> Any:
+    """Decode a JSON body. Raises UnsupportedMediaType, BadRequest, or Invalid naming the field."""
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType("The body must be application/json.")
+    body = read_body()
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise _explain(str(error), "body") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(f"The body is not JSON: {str(error).removeprefix('JSON is malformed: ')}.") from None
+
+
+def read_query(kind: type[msgspec.Struct]) -> Any:
+    """Convert the query string; camelCase and snake_case names both work, empty values count as absent."""
+    values = {}
+    for item in msgspec.structs.fields(kind):
+        text = request.args.get(item.encode_name) or request.args.get(_snake(item.encode_name))
+        if text:
+            values[item.encode_name] = text
+    try:
+        return msgspec.convert(values, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise _explain(str(error), "query") from None
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"([A-Z])", lambda match: "_" + match[1].lower(), name)
+
+
+def _explain(message: str, where: str) -> Invalid:
+    match = _PATH.fullmatch(message)
+    path = (match[2] if match else None) or where
+    rule = (match[1] if match else message).replace("`", "")
+    missing = re.search(r"missing required field (\w+)", rule)
+    if missing:
+        path, rule = (f"{path}.{missing[1]}" if path != where else missing[1]), "is required"
+    return Invalid(f"{path}: {rule}.", details=[Detail(path, rule)])

@@ -1,0 +1,229 @@
+"""The performance API: the whole service's own figures, whichever worker answers."""
+
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from flask import Blueprint, Response, current_app
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from pulse.cache import cache
+from pulse.errors import PulseError
+from pulse.monitor import alerts, delivery, files, history, prometheus, report, shared, targets
+from pulse.monitor.advice import Advice, advise
+from pulse.monitor.database import ServerFigures, read_server
+from pulse.monitor.plans import Plan, PlanBook
+from pulse.monitor.service import ServiceStats
+from pulse.web import access
+from pulse.web.http import Api, answer_json
+from pulse.web.service import service
+
+log = logging.getLogger("pulse.performance")
+
+blueprint = Blueprint("performance", __name__)
+api = Api(blueprint, "Performance")
+
+# PostgreSQL's own view takes 20 ms of its time: many open dashboards must not add up.
+SERVER_VIEW_S = 5.0
+SERVER_TIMEOUT_MS = 3_000
+
+
+class HistoryQuery(msgspec.Struct, rename="camel"):
+    """Which figure, over which time."""
+
+    metric: str = "requestsPerSecond"
+    range: str = "5m"
+
+
+class ServerView:
+    """PostgreSQL's view of itself, asked for at most every SERVER_VIEW_S; or why it can't be asked."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._read_at = float("-inf")
+        self._figures: ServerFigures | None = None
+        self._reason = ""
+
+    def read(self) -> tuple[ServerFigures | None, str]:
+        """The figures, or None and the reason."""
+        with self._lock:
+            if time.monotonic() - self._read_at >= SERVER_VIEW_S:
+                self._figures, self._reason = self._ask()
+                self._read_at = time.monotonic()
+            return self._figures, self._reason
+
+    def _ask(self) -> tuple[ServerFigures | None, str]:
+        database = service().database
+        pool = database.pools().get("primary")
+        # Who looks why everything hangs must not hang as well.
+        if pool is not None and pool.in_use >= pool.max:
+            return None, "every connection of this process is in use"
+        try:
+            with database.begin() as connection:
+                connection.execute(text(f"SET LOCAL statement_timeout = {SERVER_TIMEOUT_MS}"))
+                return read_server(connection), ""
+        except PulseError as error:
+            return None, error.message
+        except DBAPIError as error:
+            log.warning("PostgreSQL's view of itself could not be read: %s", str(error.orig).strip())
+            return None, "PostgreSQL refused; the log says why"
+
+
+def _server_view() -> tuple[ServerFigures | None, str]:
+    view: ServerView = current_app.extensions.setdefault("pulse.server_view", ServerView())
+    return view.read()
+
+
+def _folder() -> Path:
+    return files.folder_of(service().config.data_dir)
+
+
+def _fresh(data: Any) -> Response:
+    response = answer_json(data)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _cache_part(stats: ServiceStats) -> dict[str, Any]:
+    return report.report_cache(stats, cache.get_stats())
+
+
+def _database_part(stats: ServiceStats) -> dict[str, Any]:
+    return report.report_database(stats, service().config)
+
+
+def _alerts_part(stats: ServiceStats) -> dict[str, Any]:
+    state = alerts.check(_folder(), stats, delivery.channels(service().config))
+    return {
+        "active": [_alert(found) for found in state.active()],
+        "history": [_alert(found) for found in state.alerts if found.ended_at is not None],
+        "rules": [
+            {
+                "name": rule.name,
+                "title": rule.title,
+                "condition": rule.condition,
+                "endsAt": f"{'>=' if rule.falls else '<='} {rule.clear:g} %",
+                "value": None if (seen := state.rules[rule.name]).value is None else round(seen.value, 2),
+                "firing": seen.firing is not None,
+            }
+            for rule in alerts.RULES
+        ],
+    }
+
+
+def _alert(found: alerts.Alert) -> dict[str, Any]:
+    return {
+        "id": found.id,
+        "rule": found.rule,
+        "message": found.message,
+        "value": f"{found.value:.2f}%",
+        "worst": f"{found.worst:.2f}%",
+        "startedAt": report.iso(found.started_at),
+        "endedAt": report.iso(found.ended_at),
+        "acknowledgedAt": report.iso(found.acknowledged_at),
+        "acknowledgedBy": found.acknowledged_by,
+        "undelivered": [{"channel": d.channel, "attempts": d.attempts, "error": d.error} for d in found.deliveries],
+    }
+
+
+@api("GET", "/performance", "Everything at a glance: queries, cache, database, system, targets, alerts", scope="admin")
+def overview() -> Response:
+    """Answer all parts; PostgreSQL is not asked, so that this works without it."""
+    stats = shared.collect()
+    config = service().config
+    return _fresh(
+        {
+            "queries": report.report_queries(stats),
+            "cache": _cache_part(stats),
+            "database": _database_part(stats),
+            "system": report.report_system(stats, config),
+            "latency": report.report_latency(stats),
+            "ingestion": report.report_ingestion(stats),
+            "targets": targets.evaluate(stats),
+            "alerts": _alerts_part(stats),
+        }
+    )
+
+
+@api("GET", "/performance/queries", "Statements by time, table, type and route; recent and slow ones", scope="admin")
+def queries() -> Response:
+    """Answer the queries part."""
+    return _fresh(report.report_queries(shared.collect()))
+
+
+@api(
+    "GET", "/performance/queries/<name>/plan", "The plan of a named statement, made without running it",
+    scope="admin", answer=Plan,
+)  # fmt: skip
+def plan(name: str) -> Response:
+    """Answer a plan, made at most once an hour. Raises NotFound for a name that is no block of ours."""
+    book: PlanBook = current_app.extensions.setdefault("pulse.plans", PlanBook())
+    with service().database.read() as connection:
+        return _fresh(book.find(connection, name))
+
+
+@api("GET", "/performance/cache", "Hit rates by namespace, sizes, Redis and failover", scope="admin")
+def cache_figures() -> Response:
+    """Answer the cache part."""
+    return _fresh(_cache_part(shared.collect()))
+
+
+@api("GET", "/performance/database", "Connection pools, and PostgreSQL's own view of itself", scope="admin")
+def database_figures() -> Response:
+    """Answer the database part with `server`, null where PostgreSQL can't be asked."""
+    server, reason = _server_view()
+    return _fresh({**_database_part(shared.collect()), "server": server, "serverError": reason or None})
+
+
+@api(
+    "GET", "/performance/targets", "Every target with its actual over 5 minutes and an hour",
+    scope="admin", answer=list[targets.TargetResult],
+)  # fmt: skip
+def target_board() -> Response:
+    """Answer the target board."""
+    return _fresh(targets.evaluate(shared.collect()))
+
+
+@api(
+    "GET", "/performance/history", "One figure over the last 5 minutes or the last hour",
+    scope="admin", query=HistoryQuery, answer=history.History,
+)  # fmt: skip
+def history_view(query: HistoryQuery) -> Response:
+    """Answer one metric over time."""
+    return _fresh(history.series(shared.collect(), query.metric, query.range))
+
+
+@api("GET", "/performance/advice", "What to do, with the figure behind it", scope="admin", answer=list[Advice])
+def advice_view() -> Response:
+    """Answer the advice, most urgent first."""
+    server, reason = _server_view()
+    return _fresh(advise(shared.collect(), server, service().config, reason))
+
+
+@api("POST", "/performance/reset", "Set every figure of every process to nought", scope="admin")
+def reset() -> Response:
+    """Begin again; alerts and their history stay."""
+    shared.reset()
+    return _fresh({"message": "All figures begin again.", "resetAt": report.iso(time.time())})
+
+
+@api("POST", "/performance/alerts/<alert_id>/acknowledge", "Note that somebody looks after an alert", scope="admin")
+def acknowledge(alert_id: str) -> Response:
+    """Answer the alert with who acknowledged it first."""
+    return _fresh(_alert(alerts.acknowledge(_folder(), alert_id, access.identify().name)))
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """Answer the figures as Prometheus text; also served at `/metrics`."""
+    return metrics_response()
+
+
+def metrics_response() -> Response:
+    """The figures as Prometheus text. Raises Unauthorized or Forbidden without the admin scope."""
+    access.require("admin")
+    return Response(prometheus.render(shared.collect()), content_type=prometheus.CONTENT_TYPE)

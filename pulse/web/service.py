@@ -1,0 +1,85 @@
+"""What a request works with: the parts of one running web process."""
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
+
+from flask import current_app
+
+from pulse.config import Config
+from pulse.errors import Unavailable
+from pulse.ingest.visitor import Identity
+from pulse.ingest.writer import GroupWriter
+from pulse.storage.engine import Database
+from pulse.storage.projects import ApiKey, Project, find_key, get_project
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+# A key revoked, or a project changed, through another process is noticed after this time at the latest.
+REMEMBER_S = 2.0
+
+
+class Remembered(Generic[K, V]):
+    """Answers of the database kept for REMEMBER_S, and for longer while the database is away; at most `size`."""
+
+    def __init__(self, load: Callable[[K], V], size: int = 10_000) -> None:
+        self._load = load
+        self._size = size
+        self._held: dict[K, tuple[float, V]] = {}
+
+    def get(self, key: K) -> V:
+        """Return the answer for `key`. Raises what loading raises, unless an old answer can stand in."""
+        held = self._held.get(key)
+        if held is not None and held[0] > time.monotonic():
+            return held[1]
+        try:
+            value = self._load(key)
+        except Unavailable:
+            if held is None:
+                raise
+            value = held[1]
+        if len(self._held) >= self._size:
+            self._held.clear()
+        self._held[key] = (time.monotonic() + REMEMBER_S, value)
+        return value
+
+    def forget(self) -> None:
+        """Ask anew from now on."""
+        self._held.clear()
+
+
+@dataclass
+class Service:
+    """One web process's settings, database, writer and short memory of keys and projects."""
+
+    config: Config
+    database: Database
+    writer: GroupWriter
+    identity: Identity
+    secret_key: bytes
+
+    def __post_init__(self) -> None:
+        self.keys: Remembered[str, ApiKey | None] = Remembered(self._find_key)
+        self.projects: Remembered[int, Project] = Remembered(self._get_project)
+        self.stopping = threading.Event()
+
+    def _find_key(self, text: str) -> ApiKey | None:
+        with self.database.begin() as connection:
+            return find_key(connection, text)
+
+    def _get_project(self, project_id: int) -> Project:
+        with self.database.begin() as connection:
+            return get_project(connection, project_id)
+
+    def forget(self) -> None:
+        """Drop what is remembered of keys and projects, after a change made here."""
+        self.keys.forget()
+        self.projects.forget()
+
+
+def service() -> Service:
+    """Return the parts of the running application."""
+    return cast(Service, current_app.extensions["pulse"])

@@ -1,0 +1,134 @@
+// The verdict, the headline tiles and the target board.
+import { byId, make, setText } from "./dom.js";
+import { capitalised, count } from "./format.js";
+import { nameAlert } from "./performance-alerts.js";
+import { cardOf, makeTable } from "./performance-table.js";
+import { ms, numberOf, percent, rate, spaced, span, whole } from "./performance-units.js";
+
+const TONES = { met: "good", missed: "bad", noData: "none" };
+const MARKS = { met: ["✓", " met"], missed: ["✕", " missed"], noData: ["", ""] };
+const MOST_NAMED = 4;
+const LAG_LIMIT_S = 30;
+
+const actual = (label, of) => ({
+  label, number: true,
+  of: target => (of(target).value === null ? "no data" : spaced(of(target).display)),
+  tone: target => TONES[of(target).status],
+  mark: target => MARKS[of(target).status],
+  title: target => `${count(of(target).samples)} samples`,
+});
+
+const TARGET_COLUMNS = [
+  { label: "Target", of: target => capitalised(target.name), title: target => target.note || "" },
+  { label: "Should be", number: true, of: target => target.target, tone: () => "none" },
+  actual("5 min", target => target.fiveMinutes),
+  actual("1 hour", target => target.oneHour),
+];
+
+/** The board: `show(targets)`. */
+export function makeBoard() {
+  const areas = ["ingestion", "reports", "database"].map(area => {
+    const table = makeTable({ caption: `Targets of ${area}`, columns: TARGET_COLUMNS, key: target => target.id, empty: "No targets" });
+    const card = cardOf(`${area}-targets`);
+    card.body.append(table.element);
+    return { area, table, card };
+  });
+  return {
+    show(targets) {
+      for (const { area, table, card } of areas) {
+        const mine = targets.filter(target => target.area === area);
+        const measured = mine.filter(target => target.status !== "noData");
+        const met = measured.filter(target => target.status === "met").length;
+        setText(card.aside, measured.length ? `${met} of ${measured.length} met` : "no data");
+        table.show(mine);
+      }
+    },
+  };
+}
+
+const plural = (number, one, many) => `${number} ${number === 1 ? one : many}`;
+
+/** What somebody reads first: `show(targets, alerts)`. Only the short sentence is spoken when it changes. */
+export function makeVerdict() {
+  const box = byId("verdict"), said = box.querySelector(".said"), named = box.querySelector(".named");
+  return {
+    show(targets, alerts) {
+      const missed = targets.filter(target => target.status === "missed");
+      const met = targets.filter(target => target.status === "met");
+      const unknown = targets.length - missed.length - met.length;
+      const problems = [
+        missed.length ? `${plural(missed.length, "target", "targets")} missed` : "",
+        alerts.active.length ? plural(alerts.active.length, "alert", "alerts") : "",
+      ].filter(Boolean);
+      box.className = `card verdict ${problems.length ? "bad" : met.length ? "good" : ""}`;
+      if (problems.length) setText(said, problems.join(", "));
+      else setText(said, met.length ? `All ${met.length} measured targets met` : "No target has been measured yet");
+      const names = [
+        ...alerts.active.map(alert => `${nameAlert(alert, alerts.rules)}, now ${percent(alert.value)}`),
+        ...missed.map(target => `${target.area} ${target.name} ${spaced(target.fiveMinutes.display)} (${target.target})`),
+      ];
+      const rest = names.length > MOST_NAMED ? ` and ${names.length - MOST_NAMED} more` : "";
+      if (names.length) setText(named, capitalised(names.slice(0, MOST_NAMED).join(" · ") + rest));
+      else if (met.length) setText(named, unknown ? `${unknown} of ${targets.length} had too little traffic to be judged in the last 5 minutes.` : "Over the last 5 minutes.");
+      else setText(named, "Figures appear as soon as events or reports are asked for.");
+    },
+  };
+}
+
+/** A tile that shows a target's figure of the last five minutes. */
+const targeted = (label, id, write) => ({
+  label,
+  read({ targets }) {
+    const target = targets.find(one => one.id === id);
+    if (!target) return { text: "–", note: "", tone: "" };
+    const { value, status } = target.fiveMinutes;
+    return { text: write(value), note: value === null ? `no data, target ${target.target}` : `target ${target.target}`, tone: TONES[status] };
+  },
+});
+const firing = (alerts, name) => alerts.rules.some(rule => rule.name === name && rule.firing);
+
+const TILES = [
+  { label: "Requests/s", read: ({ latency, ingestion }, now) => ({
+    text: rate(now.requestsPerSecond ?? latency.overall.requestsPerSecond), note: `${rate(ingestion.eventsPerSecond)} events/s stored` }) },
+  targeted("Ingest p99", "ingest.single.p99", ms),
+  targeted("Report p99", "reports.historical.p99", ms),
+  targeted("Query average", "database.query_average", ms),
+  targeted("Slow queries", "database.slow_queries", percent),
+  targeted("Cache hits", "reports.cache_hits", percent),
+  { label: "Pool used", read: ({ database, alerts }) => ({
+    text: percent(database.utilizationPercentage),
+    note: `${count(database.activeConnections)} of ${count(database.maxConnections)}, ${count(database.waitingRequests)} waiting`,
+    tone: database.waitingRequests || firing(alerts, "pool") ? "bad" : "" }) },
+  { label: "Failed requests", read: ({ latency }) => {
+    const failed = numberOf(latency.overall.errorRate);
+    return { text: latency.overall.requests ? percent(failed) : "–", note: `${count(latency.overall.errors)} in 5 min`,
+      tone: failed >= 1 ? "bad" : latency.overall.requests ? "good" : "" };
+  } },
+  { label: "Fold lag", read: ({ ingestion: { gauges } }) => ({
+    text: span(gauges.foldLagS), note: "reports behind events", tone: gauges.foldLagS > LAG_LIMIT_S ? "bad" : "" }) },
+  { label: "Waiting rows", read: ({ ingestion }) => ({
+    text: whole(ingestion.gauges.ingestWaitingRows), note: `${count(ingestion.refused)} refused`, tone: ingestion.refused ? "bad" : "" }) },
+];
+
+/** The tiles: `show(overview, now)`; `now` holds the newest points of the graphs. */
+export function makeTiles() {
+  const boxes = TILES.map(tile => {
+    const value = make("span", { class: "value skeleton" }, "0");
+    const note = make("span", { class: "change" }, "\u00a0");
+    const element = make("div", { class: "card figure" }, make("dt", {}, tile.label), make("dd", {}, value, note));
+    byId("tiles").append(element);
+    return { tile, value, note, element };
+  });
+  return {
+    show(overview, now) {
+      for (const { tile, value, note, element } of boxes) {
+        const found = tile.read(overview, now);
+        value.classList.remove("skeleton");
+        setText(value, found.text);
+        setText(note, found.note);
+        note.title = found.note;
+        element.className = `card figure ${found.tone === "none" ? "" : found.tone || ""}`;
+      }
+    },
+  };
+}

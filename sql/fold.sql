@@ -1,0 +1,220 @@
+-- Folding committed batches into sessions and summaries. Blocks marked "wire" are run as COPY (…) TO STDOUT.
+
+-- name: begin_fold
+-- One folder or rebuild at a time, for sketches are merged outside the database; waits as long as the statement may run. All that a fold looks up it finds by key: a young partition without statistics must not be scanned instead. Times pass through as PostgreSQL's own text.
+SELECT set_config('lock_timeout', '0', true), set_config('enable_seqscan', 'off', true),
+       set_config('datestyle', 'ISO', true), set_config('timezone', 'UTC', true),
+       pg_advisory_xact_lock(7204461150981872);
+
+-- name: begin_rebuild
+-- A rebuild reads months at once: no time limits, and in a separate statement, for they count from the next one on.
+SELECT set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true);
+
+-- name: claim_batches
+-- The oldest unfolded batches up to a number of events, at least one batch.
+WITH waiting AS (
+    SELECT id, sum(events) OVER (ORDER BY id) AS events_so_far, row_number() OVER (ORDER BY id) AS place
+    FROM (
+        SELECT id, events FROM ingest_batches WHERE folded_at IS NULL ORDER BY id LIMIT :max_batches
+    ) oldest
+)
+SELECT id, events, extract(epoch FROM clock_timestamp() - committed_at)::float8 AS age_s
+FROM ingest_batches
+WHERE folded_at IS NULL
+  AND id = ANY (ARRAY(SELECT id FROM waiting WHERE events_so_far <= :max_events OR place = 1))
+ORDER BY id
+FOR UPDATE SKIP LOCKED;
+
+-- name: read_projects
+-- Time zones; a project can't be deleted before the fold has committed.
+SELECT id, timezone FROM projects WHERE id = ANY (:ids) ORDER BY id FOR KEY SHARE;
+
+-- name: read_events
+-- Wire: the events of some batches, in the order of columns of reading.py.
+SELECT project_id, session_key, (date_part('epoch', occurred_at) * 1000000)::bigint, occurred_at, id, visitor,
+       client_session, CASE event_type WHEN 'pageview' THEN 'p' WHEN 'engagement' THEN 'g' ELSE 'e' END,
+       path, hostname, referrer, source, channel, utm_source, utm_medium, utm_campaign, utm_term, utm_content,
+       country, region, city, device, browser, os, language,
+       screen_width || 'x' || screen_height,
+       CASE WHEN event_type <> 'pageview' THEN coalesce(nullif(event_name, ''), event_type) END
+FROM events
+WHERE batch_id = ANY (CAST(:batches AS bigint[]));
+
+-- name: read_events_between
+-- Wire: a project's folded events of a time span, in the same columns; those of unfolded batches are counted by the fold to come.
+SELECT project_id, session_key, (date_part('epoch', occurred_at) * 1000000)::bigint, occurred_at, id, visitor,
+       client_session, CASE event_type WHEN 'pageview' THEN 'p' WHEN 'engagement' THEN 'g' ELSE 'e' END,
+       path, hostname, referrer, source, channel, utm_source, utm_medium, utm_campaign, utm_term, utm_content,
+       country, region, city, device, browser, os, language,
+       screen_width || 'x' || screen_height,
+       CASE WHEN event_type <> 'pageview' THEN coalesce(nullif(event_name, ''), event_type) END
+FROM events
+WHERE project_id = :project_id AND occurred_at >= :start_at AND occurred_at < :end_at
+  AND batch_id NOT IN (SELECT id FROM ingest_batches WHERE folded_at IS NULL)
+  AND event_type <> 'engagement';
+
+-- name: read_sessions
+-- Wire: the sessions that new events of their key may belong to, after where each row is. Looks back a bounded time for their start: the constant bounds leave two or three partitions. OFFSET 0 keeps the planner, which knows nothing of a young partition, from turning the loop over the keys inside out.
+SELECT s.*
+FROM unnest(CAST(:project_ids AS integer[]), CAST(:session_keys AS bigint[]),
+            CAST(:lows AS bigint[]), CAST(:highs AS bigint[])) AS k (project_id, session_key, low, high)
+CROSS JOIN LATERAL (
+    SELECT tableoid, ctid, project_id, session_key,
+           (date_part('epoch', started_at) * 1000000)::bigint, started_at,
+           (date_part('epoch', ended_at) * 1000000)::bigint, ended_at, first_event_id, visitor, client_session,
+           pageviews, events,
+           (date_part('epoch', entry_at) * 1000000)::bigint, entry_at, entry_id, entry_path,
+           (date_part('epoch', exit_at) * 1000000)::bigint, exit_at, exit_id, exit_path,
+           hostname, referrer, source, channel, utm_source, utm_medium, utm_campaign, utm_term, utm_content,
+           country, region, city, device, browser, os, language
+    FROM sessions
+    WHERE project_id = k.project_id AND session_key = k.session_key
+      AND started_at BETWEEN to_timestamp(k.low / 1000000.0::float8) - CAST(:reach AS interval)
+                         AND to_timestamp(k.high / 1000000.0::float8)
+      AND ended_at >= to_timestamp(k.low / 1000000.0::float8)
+      AND started_at BETWEEN CAST(:first_at AS timestamptz) AND CAST(:last_at AS timestamptz)
+    OFFSET 0
+) s;
+
+-- name: switch_index_scans
+-- 'off' before rows are deleted by place, or the bounds that leave out partitions would make the planner walk an index; 'on' after it.
+SELECT set_config('enable_indexscan', :switch, true), set_config('enable_bitmapscan', :switch, true);
+
+-- name: delete_sessions
+-- Rows of one partition by where they are: nobody else writes sessions while a fold runs, so no row can have moved.
+DELETE FROM sessions
+WHERE tableoid = CAST(:partition AS oid) AND ctid = ANY (CAST(:rows AS tid[]))
+  AND started_at BETWEEN CAST(:first_at AS timestamptz) AND CAST(:last_at AS timestamptz);
+
+-- name: read_sessions_between
+-- Wire: a project's sessions that began in a time span, in the same columns.
+SELECT tableoid, ctid, project_id, session_key,
+       (date_part('epoch', started_at) * 1000000)::bigint, started_at,
+       (date_part('epoch', ended_at) * 1000000)::bigint, ended_at, first_event_id, visitor, client_session,
+       pageviews, events,
+       (date_part('epoch', entry_at) * 1000000)::bigint, entry_at, entry_id, entry_path,
+       (date_part('epoch', exit_at) * 1000000)::bigint, exit_at, exit_id, exit_path,
+       hostname, referrer, source, channel, utm_source, utm_medium, utm_campaign, utm_term, utm_content,
+       country, region, city, device, browser, os, language
+FROM sessions
+WHERE project_id = :project_id AND started_at >= :start_at AND started_at < :end_at;
+
+-- name: read_daily
+-- The rows that exist for some keys; sketches only where visitors are to be added.
+SELECT k.project_id, k.day, k.dimension, k.value, CASE WHEN k.load THEN s.visitors END AS visitors
+FROM json_to_recordset(CAST(:keys AS json)) AS k (project_id integer, day date, dimension text, value text, load boolean)
+CROSS JOIN LATERAL (
+    SELECT visitors FROM summary_daily
+    WHERE project_id = k.project_id AND day = k.day AND dimension = k.dimension AND value = k.value
+    OFFSET 0
+) s;
+
+-- name: count_values
+-- How many values some dimensions of some days hold already.
+SELECT k.project_id, k.day, k.dimension, s.values
+FROM json_to_recordset(CAST(:groups AS json)) AS k (project_id integer, day date, dimension text)
+CROSS JOIN LATERAL (
+    SELECT count(*) AS values FROM summary_daily
+    WHERE project_id = k.project_id AND day = k.day AND dimension = k.dimension AND value <> :other
+) s;
+
+-- name: read_hourly
+-- The sketches that exist for some hours.
+SELECT k.project_id, k.starts_at, s.visitors
+FROM json_to_recordset(CAST(:keys AS json)) AS k (project_id integer, starts_at timestamptz)
+CROSS JOIN LATERAL (
+    SELECT visitors FROM summary_hourly WHERE project_id = k.project_id AND starts_at = k.starts_at OFFSET 0
+) s;
+
+-- name: read_live
+-- The sketches that exist for some slots.
+SELECT k.project_id, k.slot_at, k.path, s.visitors
+FROM json_to_recordset(CAST(:keys AS json)) AS k (project_id integer, slot_at timestamptz, path text)
+CROSS JOIN LATERAL (
+    SELECT visitors FROM summary_live
+    WHERE project_id = k.project_id AND slot_at = k.slot_at AND path = k.path
+    OFFSET 0
+) s;
+
+-- name: make_stage
+-- Where summary rows are copied to before they are added up; made once a connection, emptied at each commit.
+CREATE TEMPORARY TABLE IF NOT EXISTS fold_stage (
+    kind        "char" NOT NULL,     -- d(aily), h(ourly), l(ive)
+    project_id  integer NOT NULL,
+    at          timestamptz,         -- hour or slot
+    day         date,
+    dimension   text,
+    value       text,
+    last_at     timestamptz,
+    pageviews   bigint NOT NULL,
+    events      bigint NOT NULL,
+    sessions    bigint NOT NULL,
+    bounces     bigint NOT NULL,
+    duration_ms bigint NOT NULL,
+    visitors    bytea NOT NULL
+) ON COMMIT DELETE ROWS;
+
+-- name: clear_stage
+-- Between the steps of a rebuild, which are one transaction.
+TRUNCATE fold_stage;
+
+-- name: add_daily
+-- Counts are added; a sketch replaces the one it was made from, empty bytes leave it.
+INSERT INTO summary_daily AS s
+    (project_id, day, dimension, value, pageviews, events, sessions, bounces, duration_ms, visitors)
+SELECT project_id, day, dimension, value, pageviews, events, sessions, bounces, duration_ms, visitors
+FROM fold_stage WHERE kind = 'd'
+ON CONFLICT (project_id, day, dimension, value) DO UPDATE SET
+    pageviews = s.pageviews + excluded.pageviews,
+    events = s.events + excluded.events,
+    sessions = s.sessions + excluded.sessions,
+    bounces = s.bounces + excluded.bounces,
+    duration_ms = s.duration_ms + excluded.duration_ms,
+    visitors = CASE WHEN excluded.visitors = '' THEN s.visitors ELSE excluded.visitors END;
+
+-- name: add_hourly
+-- As add_daily.
+INSERT INTO summary_hourly AS s
+    (project_id, starts_at, pageviews, events, sessions, bounces, duration_ms, visitors)
+SELECT project_id, at, pageviews, events, sessions, bounces, duration_ms, visitors
+FROM fold_stage WHERE kind = 'h'
+ON CONFLICT (project_id, starts_at) DO UPDATE SET
+    pageviews = s.pageviews + excluded.pageviews,
+    events = s.events + excluded.events,
+    sessions = s.sessions + excluded.sessions,
+    bounces = s.bounces + excluded.bounces,
+    duration_ms = s.duration_ms + excluded.duration_ms,
+    visitors = CASE WHEN excluded.visitors = '' THEN s.visitors ELSE excluded.visitors END;
+
+-- name: add_live
+-- As add_daily.
+INSERT INTO summary_live AS s (project_id, slot_at, path, last_at, pageviews, events, visitors)
+SELECT project_id, at, value, last_at, pageviews, events, visitors
+FROM fold_stage WHERE kind = 'l'
+ON CONFLICT (project_id, slot_at, path) DO UPDATE SET
+    last_at = greatest(s.last_at, excluded.last_at),
+    pageviews = s.pageviews + excluded.pageviews,
+    events = s.events + excluded.events,
+    visitors = excluded.visitors;
+
+-- name: mark_folded
+-- In the transaction that counted their events.
+UPDATE ingest_batches SET folded_at = now() WHERE id = ANY (CAST(:batches AS bigint[]));
+
+-- name: delete_daily
+-- The days that a rebuild counts anew.
+DELETE FROM summary_daily WHERE project_id = :project_id AND day BETWEEN :first_day AND :last_day;
+
+-- name: delete_hourly
+-- Their hours.
+DELETE FROM summary_hourly WHERE project_id = :project_id AND starts_at >= :start_at AND starts_at < :end_at;
+
+-- name: prune_live
+-- Slots that no real-time report shows any more.
+DELETE FROM summary_live WHERE slot_at < now() - CAST(:keep AS interval);
+
+-- name: prune_batches
+-- A bounded number of batches that were folded long ago, oldest first.
+DELETE FROM ingest_batches WHERE id IN (
+    SELECT id FROM ingest_batches WHERE folded_at < now() - CAST(:keep AS interval) ORDER BY id LIMIT :chunk
+);

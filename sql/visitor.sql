@@ -1,0 +1,29 @@
+-- name: offer_salt
+-- Make the day's salt unless another worker has; whoever comes second reads the first one's.
+INSERT INTO visitor_salts (used_on, salt)
+VALUES (:day, :salt)
+ON CONFLICT (used_on) DO NOTHING;
+
+-- name: select_salts
+-- The salts from a day on, those made ahead included.
+SELECT used_on, salt
+FROM visitor_salts
+WHERE used_on >= :first_kept
+ORDER BY used_on;
+
+-- name: delete_salts
+-- Forget the salts before a day: the visitors of those days can't be computed again.
+DELETE FROM visitor_salts
+WHERE used_on < :first_kept;
+
+-- name: offer_secret
+-- Make the secret of client-supplied ids unless there is one.
+INSERT INTO service_secrets (name, value)
+VALUES ('visitor-id', :value)
+ON CONFLICT (name) DO NOTHING;
+
+-- name: select_secret
+-- The secret of client-supplied ids.
+SELECT value
+FROM service_secrets
+WHERE name = 'visitor-id';

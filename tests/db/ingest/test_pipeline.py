@@ -1,0 +1,80 @@
+"""Rows as PostgreSQL takes them: whatever passes the checks must go in, or one event would sink its whole group."""
+
+import json
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine, text
+
+from pulse.errors import PulseError
+from pulse.ingest.custom_data import MAX_DEPTH
+from pulse.ingest.event import decode_event
+from pulse.ingest.pipeline import Accepted, RequestFacts, enrich
+from pulse.ingest.visitor import Identity
+
+NOW = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
+IDENTITY = Identity({NOW.date(): b"a" * 32}, b"s" * 32)
+FACTS = RequestFacts(1, "8.8.8.8", "curl/8", "en", NOW)
+
+# The columns' own types, without the columns that the writer adds.
+READ_BACK = text("SELECT * FROM json_populate_recordset(NULL::events, CAST(:rows AS json))")
+
+
+def store(engine: Engine, body: bytes) -> dict[str, object]:
+    """Return the event's row as PostgreSQL reads it."""
+    found = enrich(decode_event(body, NOW), FACTS, IDENTITY)
+    assert isinstance(found, Accepted)
+    with engine.connect() as connection:
+        rows = connection.execute(READ_BACK, {"rows": msgspec.json.encode([found.row]).decode()})
+        return dict(rows.mappings().one())
+
+
+@pytest.mark.parametrize(
+    "custom_data",
+    [
+        "{}",
+        '{"a": 1, "a": 2}',
+        '{"large": 1e300, "small": -1e-300, "digits": ' + "9" * 300 + "}",
+        '{"fraction": 0.' + "1" * 299 + "}",
+        '{"both": ' + "9" * 300 + "e300}",
+        '{"text": "\\\\u0000 \\ud83d\\ude00 \\u0001 \\u007f \\uffff", "\\u00e9": null}',
+        '{"a":' * (MAX_DEPTH - 1) + "{}" + "}" * (MAX_DEPTH - 1),
+    ],
+)
+def test_accepted_custom_data_is_stored(engine: Engine, custom_data: str) -> None:
+    row = store(engine, f'{{"type":"x","custom_data":{custom_data}}}'.encode())
+    assert isinstance(row["custom_data"], dict)
+
+
+def test_the_columns_hold_what_the_row_says(engine: Engine) -> None:
+    row = store(
+        engine,
+        b'{"type":"x","timestamp":"2026-03-04T10:00:00.000001Z","url":"https://a.example/b","screenWidth":5}',
+    )
+    assert row["occurred_at"] == datetime(2026, 3, 4, 10, 0, 0, 1, tzinfo=UTC)
+    assert (row["hostname"], row["path"], row["screen_width"]) == ("a.example", "/b", 5)
+    assert (row["client_session"], row["event_name"], row["custom_data"]) == (False, None, None)
+
+
+_TEXT = st.text(alphabet=st.characters(), max_size=30)
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | _TEXT,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(_TEXT, inner, max_size=5),
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@given(st.dictionaries(_TEXT, _JSON, max_size=5), _TEXT, st.booleans())
+def test_whatever_is_accepted_is_stored(engine: Engine, custom_data: dict[str, object], name: str, ascii: bool) -> None:
+    try:
+        event = {"event_type": "x", "event_name": name, "custom_data": custom_data}
+        body = json.dumps(event, ensure_ascii=ascii).encode()
+        decode_event(body, NOW)
+    except (PulseError, UnicodeEncodeError):
+        return
+    row = store(engine, body)
+    assert row["event_name"] == (name or None)
+    assert isinstance(row["custom_data"], dict) and set(row["custom_data"]) == set(custom_data)

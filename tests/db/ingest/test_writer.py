@@ -1,0 +1,178 @@
+"""Group commit and what happens to groups when PostgreSQL is not well."""
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from pulse.errors import Unavailable
+from pulse.ingest import batch as batches
+from pulse.ingest.pipeline import Accepted, Drop, EventRow
+from pulse.ingest.spool import Spool
+from pulse.ingest.uuid7 import new_event_id
+from pulse.ingest.writer import GroupWriter
+from pulse.storage.projects import ensure_development_project
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "spool")
+
+
+@pytest.fixture
+def writer(engine: Engine, spool: Spool) -> Iterator[GroupWriter]:
+    with engine.begin() as connection:
+        ensure_development_project(connection)
+    made = GroupWriter(engine, spool)
+    yield made
+    made.close()
+
+
+def row(**changes: object) -> Accepted:
+    values: dict[str, object] = {
+        "occurred_at": datetime.now(UTC), "visitor": 1, "session_key": 1, "id": new_event_id(), "project_id": 1,
+        "client_session": False, "event_type": "pageview", "channel": "Direct", "device": "desktop",
+    }  # fmt: skip
+    return Accepted(EventRow(**values | changes), False)  # type: ignore[arg-type]
+
+
+def ids(engine: Engine) -> list[str]:
+    with engine.connect() as connection:
+        return sorted(str(found) for found in connection.execute(text("SELECT id FROM events")).scalars())
+
+
+def cut_off(engine: Engine) -> None:
+    """Make writes fail as on a server that became a standby, while reads and connections still work."""
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        name = connection.execute(text("SELECT current_database()")).scalar()
+        connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
+    engine.dispose()
+
+
+def bring_back(engine: Engine) -> None:
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("SET default_transaction_read_only = off"))
+        name = connection.execute(text("SELECT current_database()")).scalar()
+        connection.execute(text(f"ALTER DATABASE {name} RESET default_transaction_read_only"))
+    engine.dispose()
+
+
+def test_everything_handed_in_by_many_is_committed_once(writer: GroupWriter, engine: Engine) -> None:
+    rows = [[row() for _ in range(1 + n % 7)] for n in range(60)]
+    threads = [threading.Thread(target=writer.submit, args=(part,)) for part in rows]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ids(engine) == sorted(accepted.row.id for part in rows for accepted in part)
+    with engine.connect() as connection:
+        total, groups = connection.execute(text("SELECT sum(events), count(*) FROM ingest_batches")).one()
+    assert total == sum(map(len, rows)) and groups <= len(rows)
+
+
+def test_one_bad_row_costs_its_own_request_only(writer: GroupWriter, engine: Engine) -> None:
+    far = datetime.now(UTC) + timedelta(days=4000)  # no partition: PostgreSQL refuses it
+    outcomes: dict[str, bool] = {}
+
+    def submit(accepted: Accepted) -> None:
+        try:
+            writer.submit([accepted])
+            outcomes[accepted.row.id] = True
+        except Unavailable:
+            outcomes[accepted.row.id] = False
+
+    good = [row() for _ in range(10)]
+    threads = [threading.Thread(target=submit, args=(r,)) for r in [*good[:5], row(occurred_at=far), *good[5:]]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ids(engine) == sorted(accepted.row.id for accepted in good)
+    assert sorted(outcomes.values()) == [False] + [True] * 10
+
+
+def test_storing_a_batch_again_stores_nothing_again(engine: Engine, writer: GroupWriter) -> None:
+    batch_ids = batches.BatchIds()
+    rows = json.dumps([json.loads(batches.msgspec.json.encode(row().row))])
+    batch = batches.Batch(batch_ids.next(), batch_ids.writer, 1, rows)
+    for _ in range(3):
+        batches.store(engine, batch)
+    assert len(ids(engine)) == 1 and batches.is_stored(engine, batch)
+
+
+def test_a_connection_that_died_while_it_idled_is_replaced(writer: GroupWriter, engine: Engine, spool: Spool) -> None:
+    writer.submit([row()])
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+    writer.submit([row()])
+    assert len(ids(engine)) + len(spool.pending()) == 2
+
+
+def test_events_wait_in_the_spool_while_writes_fail_and_come_back_once(
+    writer: GroupWriter, engine: Engine, spool: Spool
+) -> None:
+    before, during, after = row(), [row() for _ in range(3)], row()
+    writer.submit([before])
+    cut_off(engine)
+    for accepted in during:
+        writer.submit([accepted])
+    assert ids(engine) == [before.row.id] and len(spool.pending()) == 3
+    bring_back(engine)
+    for _ in range(2):  # twice: a crash after storing and before removing the file replays it
+        kept = [(path, path.read_bytes()) for path in spool.pending()]
+        spool.replay(lambda batch: batches.store(engine, batch))
+        for path, data in kept[:1]:
+            path.write_bytes(data)
+    writer.submit([after])
+    spool.replay(lambda batch: batches.store(engine, batch))
+    assert ids(engine) == sorted([before.row.id, after.row.id, *(accepted.row.id for accepted in during)])
+
+
+def test_events_are_refused_when_there_is_no_room_anywhere(writer: GroupWriter, engine: Engine, spool: Spool) -> None:
+    cut_off(engine)
+    spool.max_bytes = 10
+    with pytest.raises(Unavailable) as refused:
+        writer.submit([row()])
+    assert refused.value.retry_after_s and spool.pending() == []
+    bring_back(engine)
+
+
+def test_closing_answers_what_was_handed_in_and_takes_no_more(writer: GroupWriter, engine: Engine) -> None:
+    threads = [threading.Thread(target=writer.submit, args=([row()],)) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    writer.close()
+    assert len(ids(engine)) == 10
+    with pytest.raises(Unavailable):
+        writer.submit([row()])
+
+
+def test_drops_are_counted_by_project_day_and_reason(writer: GroupWriter, engine: Engine) -> None:
+    writer.drop(1, Drop.BOT, 2)
+    writer.drop(1, Drop.BOT)
+    writer.drop(999, Drop.BOT)  # a project that is gone
+    writer.close()
+    with engine.connect() as connection:
+        assert connection.execute(text("SELECT project_id, reason, events FROM ingest_drops")).all() == [(1, "bot", 3)]
+
+
+def test_a_claim_made_last_week_still_holds(writer: GroupWriter, engine: Engine) -> None:
+    accepted = row()._replace(client_id=True)
+    with engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO event_ids VALUES (1, :id, date_trunc('week', now() - interval '7 days'))"),
+            {"id": accepted.row.id},
+        )
+    writer.submit([accepted])
+    assert ids(engine) == []

@@ -1,0 +1,108 @@
+"""Any history, folded in any order and any batches, gives what a recount of its raw events gives."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Engine
+
+from pulse.rollup.fold import fold_once
+from pulse.rollup.rebuild import rebuild
+from tests.db.rollup.conftest import commit_batch, cover, make_event, make_project
+from tests.db.rollup.state import check, stored_daily, stored_hourly
+
+# Local times about midnight of days on which clocks change, or don't.
+TURNS = [
+    ("UTC", datetime(2026, 3, 1)), ("Asia/Kolkata", datetime(2026, 3, 15)), ("Asia/Kathmandu", datetime(2026, 3, 15)),
+    ("America/New_York", datetime(2026, 3, 8)), ("America/New_York", datetime(2025, 11, 2)),
+    ("Australia/Lord_Howe", datetime(2026, 4, 5)), ("Australia/Lord_Howe", datetime(2025, 10, 5)),
+    ("Pacific/Apia", datetime(2011, 12, 30)), ("America/Havana", datetime(2026, 3, 8)),
+]  # fmt: skip
+
+
+@pytest.fixture
+def shared(engine: Engine) -> Iterator[Engine]:
+    """One database for all examples: each has projects of its own."""
+    for _, turn in TURNS:
+        at = turn.replace(tzinfo=UTC)
+        cover(engine, at - timedelta(days=5), at + timedelta(days=5))
+    yield engine
+
+
+steps = st.one_of(
+    st.integers(0, 4 * 60),
+    st.sampled_from([0, 29 * 60, 30 * 60, 30 * 60 + 1, 3600, 5 * 3600, 24 * 3600, 24 * 3600 + 1]),
+)
+people = st.fixed_dictionaries(
+    {
+        "visitor": st.integers(-3, 3).map(lambda n: n * 2**61 + n),
+        "key": st.integers(1, 3),
+        "client_session": st.booleans(),
+        "country": st.sampled_from([None, "DE", "US"]),
+        "source": st.sampled_from([None, "Google"]),
+        "utm_campaign": st.sampled_from([None, "a\tb\\n", "spring"]),
+        "browser": st.sampled_from([None, "Firefox"]),
+    }
+)
+acts = st.fixed_dictionaries(
+    {
+        "person": st.integers(0, 3),
+        "step_s": steps,
+        "micro": st.sampled_from([0, 1, 999_999]),
+        "event_type": st.sampled_from(["pageview"] * 4 + ["click", "custom", "engagement", "engagement"]),
+        "event_name": st.sampled_from([None, "Sign up", ""]),
+        "path": st.sampled_from([None, "/", "/a", "/\\N", "/ünï\n", "(other)"]),
+        "screen": st.sampled_from([(None, None), (1920, 1080), (390, None)]),
+        "batch": st.integers(0, 4),
+    }
+)
+
+
+def _history(project_id: int, zone: str, turn: datetime, who: list[Any], what: list[Any]) -> list[tuple[int, Any]]:
+    at = (turn - timedelta(hours=5)).replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
+    history = []
+    for act in what:
+        at += timedelta(seconds=act["step_s"])
+        person = who[act["person"] % len(who)]
+        fields = {name: person[name] for name in ("visitor", "country", "source", "utm_campaign", "browser")}
+        width, height = act["screen"]
+        event = make_event(
+            project_id, at + timedelta(microseconds=act["micro"]), **fields, path=act["path"],
+            session_key=person["key"] * 2 + person["client_session"], client_session=person["client_session"],
+            event_type=act["event_type"], event_name=act["event_name"], screen_width=width, screen_height=height,
+        )  # fmt: skip
+        history.append((act["batch"], event))
+    return history
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(TURNS), st.lists(people, min_size=1, max_size=4), st.lists(acts, min_size=1, max_size=25),
+    st.sampled_from([1, 7, 10_000]), st.booleans(),
+)  # fmt: skip
+def test_every_history_folds_to_its_recount(
+    shared: Engine, turn: tuple[str, datetime], who: list[Any], what: list[Any], max_events: int, again: bool
+) -> None:
+    zone, at = turn
+    project_id = make_project(shared, zone)
+    history = _history(project_id, zone, at, who, what)
+    events = [event for _, event in history]
+    for number in range(5):
+        part = [event for batch, event in history if batch == number]
+        if part:
+            commit_batch(shared, part)
+        if number % 2 or number == 4:
+            while fold_once(shared, max_events).batches:
+                pass
+    zones = {project_id: zone}
+    check(shared, events, zones)
+    if again:
+        days = [key[1] for key in stored_daily(shared, [project_id])]
+        if days:
+            folded = stored_daily(shared, [project_id]), stored_hourly(shared, [project_id])
+            rebuild(shared, project_id, min(days), max(days))
+            assert (stored_daily(shared, [project_id]), stored_hourly(shared, [project_id])) == folded

@@ -1,0 +1,41 @@
+"""A deleted project leaves nothing behind, and nothing of others goes with it."""
+
+from collections.abc import Callable
+
+from flask.testing import FlaskClient
+from sqlalchemy import Engine, text
+from werkzeug.test import TestResponse
+
+from pulse.rollup.fold import fold_once
+from pulse.rollup.removal import remove_deleted
+from pulse.storage.projects import create_key, create_project
+
+PAGE = {"type": "pageview", "url": "https://example.com/a"}
+TABLES = ("events", "sessions", "event_ids", "summary_daily", "summary_hourly", "summary_live")
+
+
+def count(engine: Engine, project_id: int) -> dict[str, int]:
+    with engine.connect() as connection:
+        return {
+            table: connection.scalar(text(f"SELECT count(*) FROM {table} WHERE project_id = {project_id}"))
+            for table in TABLES
+        }
+
+
+def test_a_deleted_projects_data_is_removed_and_no_other(
+    client: FlaskClient, ingest: Callable[..., TestResponse], engine: Engine, admin_key: str
+) -> None:
+    with engine.begin() as connection:
+        other = create_project(connection, "other").id
+        _, key = create_key(connection, other, "w", ["ingest"])
+    chosen = "00000000-0000-4000-8000-000000000001"
+    for sender in (key, "test_api_key"):
+        client.post("/api/v1/track/event", json={**PAGE, "event_id": chosen}, headers={"X-API-Key": sender})
+    fold_once(engine)
+    kept = count(engine, 1)
+    assert all(kept.values()) and all(count(engine, other).values())
+    assert client.delete(f"/api/v1/projects/{other}", headers={"X-API-Key": admin_key}).status_code == 200
+    assert remove_deleted(engine) == 1
+    assert not any(count(engine, other).values())
+    assert count(engine, 1) == kept
+    assert remove_deleted(engine) == 0
