@@ -49,8 +49,9 @@ def _set(source: bytes, at: int) -> tuple[bytes, int]:
             at += 1
             break
         elif left >= 3 and source[at + 1] == 0x2D:
-            low, high = sorted((source[at], source[at + 2]))
-            members.update(range(low, high + 1))
+            # Redis compares signed chars: bytes from 0x80 on come before all others.
+            low, high = sorted((byte ^ 0x80) - 0x80 for byte in (source[at], source[at + 2]))
+            members.update(byte & 0xFF for byte in range(low, high + 1))
             at += 3
         else:
             members.add(source[at])

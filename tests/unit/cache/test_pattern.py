@@ -28,7 +28,8 @@ def test_any_pattern_accepts_what_redis_accepts(client: redis.Redis, pattern: st
 @pytest.mark.parametrize(
     ("pattern", "key", "accepted"),
     [("a[b-c]", "ac", True), ("a[c-b]", "ac", True), ("a[^b]", "ab", False), ("a[]", "a", False), (r"a\*", "ab", False),
-     ("a[b", "ab", True), ("?", "é", False), ("??", "é", True), ("a*", "a\nb", True), ("a\\", "a\\", True)],
+     ("a[b", "ab", True), ("?", "é", False), ("??", "é", True), ("a*", "a\nb", True), ("a\\", "a\\", True),
+     ("[:-é", "?", False)],
 )  # fmt: skip
 def test_the_corner_cases(client: redis.Redis, pattern: str, key: str, accepted: bool) -> None:
     client.flushdb()
