@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from pulse.cache import cache
 from pulse.config import Config, load_config
-from pulse.errors import ConfigError
+from pulse.errors import ConfigError, Unavailable
 from pulse.ingest import geo
 from pulse.ingest.spool import Spool
 from pulse.ingest.visitor import Identity, SaltStore
@@ -45,6 +45,7 @@ log = logging.getLogger("pulse.app")
 REPORT_TIMEOUT_MS = 10_000
 INGEST_TIMEOUT_MS = 5_000
 SALT_REFRESH_S = 1800
+BOOT_PATIENCE_S = 45
 
 
 def create_app(config: Config | None = None) -> Flask:
@@ -54,9 +55,14 @@ def create_app(config: Config | None = None) -> Flask:
     geo.use_database(config.geoip_database)
     database = _connect(config)
     ingest_engine = build_engine(
-        config, database_url(config), application_name="pulse-ingest", statement_timeout_ms=INGEST_TIMEOUT_MS
+        config,
+        database_url(config),
+        application_name="pulse-ingest",
+        statement_timeout_ms=INGEST_TIMEOUT_MS,
+        autocommit=True,
     )
     salts = SaltStore(database.primary)
+    _await_database(database)
     with database.begin() as connection:
         if config.env == "production" and count_administrators(connection) == 0:
             raise ConfigError(
@@ -78,6 +84,23 @@ def create_app(config: Config | None = None) -> Flask:
     _register_blueprints(app, config)
     _keep_salts_fresh(salts, identity)
     return app
+
+
+def _await_database(database: Database) -> None:
+    """Wait for PostgreSQL: a worker that gave up here would make gunicorn end all the others.
+
+    Raises Unavailable after BOOT_PATIENCE_S, short of the time after which gunicorn ends a silent worker.
+    """
+    deadline = time.monotonic() + BOOT_PATIENCE_S
+    while True:
+        try:
+            with database.begin():
+                return
+        except Unavailable:
+            if time.monotonic() > deadline:
+                raise
+        log.warning("this worker waits for PostgreSQL")
+        time.sleep(0.5)
 
 
 def database_url(config: Config) -> str:

@@ -14,7 +14,8 @@ from sqlalchemy import Connection
 
 from pulse import __version__
 from pulse.config import Config, load_config
-from pulse.errors import ConfigError, PulseError
+from pulse.errors import ConfigError, PulseError, Unavailable
+from pulse.load.commands import demo, load_compare, load_test
 from pulse.logs import set_up_logging
 from pulse.storage import projects
 from pulse.storage.engine import Database, build_engine
@@ -71,9 +72,13 @@ def _welcome(config: Config) -> None:
     from pulse.supervisor import base_url
 
     url = base_url(config)
-    with _connected(config) as connection:
-        known = projects.list_projects(connection)
-        has_key = projects.find_key(connection, projects.DEVELOPMENT_KEY) is not None
+    known, has_key = [], False
+    try:
+        with _connected(config) as connection:
+            known = projects.list_projects(connection)
+            has_key = projects.find_key(connection, projects.DEVELOPMENT_KEY) is not None
+    except Unavailable:  # it went away again; what runs already will find it when it is back
+        pass
     table = Table.grid(padding=(0, 2))
     for label, path in (("Dashboard", "/"), ("Performance", "/performance"), ("API", "/docs")):
         table.add_row(label, f"{url}{path}")
@@ -232,6 +237,10 @@ def create_user(email: str, password_stdin: bool) -> None:
     with _connected() as connection:
         made = projects.create_user(connection, email, password)
     console.print(f"{made.email} can log in.")
+
+
+for command in (demo, load_test, load_compare):
+    main.add_command(command)
 
 
 if __name__ == "__main__":

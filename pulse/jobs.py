@@ -48,6 +48,7 @@ def list_jobs(engine: Engine, config: Config) -> list[Job]:
         Job("prune-batches", lambda: pruning.prune_batches(engine), 3600.0),
         Job("partitions", lambda: schema.make_partitions(engine), 3600.0),
         Job("event-ids", lambda: schema.drop_old_event_ids(engine), 3600.0),
+        Job("retention", lambda: schema.drop_expired(engine, config.retention_months), 3600.0),
         Job("removals", lambda: removal.remove_deleted(engine), 60.0),
         Job("salts", salts.delete_old, 3600.0),
     ]

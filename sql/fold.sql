@@ -216,5 +216,6 @@ DELETE FROM summary_live WHERE slot_at < now() - CAST(:keep AS interval);
 -- name: prune_batches
 -- A bounded number of batches that were folded long ago, oldest first.
 DELETE FROM ingest_batches WHERE id IN (
-    SELECT id FROM ingest_batches WHERE folded_at < now() - CAST(:keep AS interval) ORDER BY id LIMIT :chunk
+    SELECT id FROM ingest_batches WHERE folded_at < now() - CAST(:keep AS interval) AND goals_counted
+    ORDER BY id LIMIT :chunk
 );

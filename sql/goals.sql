@@ -43,7 +43,8 @@ DELETE FROM goals WHERE id = :id AND project_id = :project_id RETURNING id;
 
 -- name: recount_goals
 -- Have a project's goals, or all, counted anew in the background; their figures stand until then.
-UPDATE goals SET counted_in = NULL WHERE CAST(:project_id AS integer) IS NULL OR project_id = :project_id;
+UPDATE goals SET counted_in = NULL, revision = revision + 1
+WHERE CAST(:project_id AS integer) IS NULL OR project_id = :project_id;
 
 -- name: figures
 -- Sums of a period, and the sketches of its days joined with their lengths beside them.

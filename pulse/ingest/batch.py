@@ -1,13 +1,12 @@
 """One group of events on its way to PostgreSQL: what is sent, and how its outcome is read."""
 
-import itertools
 import json
 import time
 from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
-from sqlalchemy import Engine
+from sqlalchemy import Engine, TextClause
 from sqlalchemy.exc import DBAPIError
 
 from pulse.storage.sql import load_queries
@@ -61,27 +60,28 @@ def store(engine: Engine, batch: Batch) -> None:
     if batch.claims:
         statement = Q.store_claiming
         parameters["claims"] = batch.claims
-    for attempt in itertools.count(1):
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            try:
-                connection.execute(statement, parameters)
-                return
-            except DBAPIError as error:
-                if getattr(error.orig, "pgcode", None) == _UNIQUE_VIOLATION:
-                    if is_stored(engine, batch):
-                        return
-                elif not (error.connection_invalidated and attempt == 1):
-                    raise
-                # A pooled connection that died while it idled: its statement may or may not have been committed.
-                elif is_stored(engine, batch):
-                    return
-                if attempt == 2:
-                    raise
+    try:
+        _execute(engine, statement, parameters)
+    except DBAPIError as error:
+        is_repeat = getattr(error.orig, "pgcode", None) == _UNIQUE_VIOLATION
+        if not (is_repeat or error.connection_invalidated):
+            raise
+        # The connection may have died while it idled, or after the commit: only the database knows.
+        if is_stored(engine, batch):
+            return
+        if is_repeat:
+            raise
+        _execute(engine, statement, parameters)
+
+
+def _execute(engine: Engine, statement: TextClause, parameters: dict[str, Any]) -> None:
+    with engine.begin() as connection:
+        connection.execute(statement, parameters)
 
 
 def is_stored(engine: Engine, batch: Batch) -> bool:
     """Tell whether an earlier try was committed."""
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with engine.begin() as connection:
         return bool(connection.execute(Q.is_stored, {"batch_id": batch.id, "writer": batch.writer}).scalar())
 
 

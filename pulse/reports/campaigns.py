@@ -26,6 +26,8 @@ DEFAULT_COMPARED = 5
 
 Metric = Literal["sessions", "visitors", "conversions"]
 CampaignLimit = Annotated[int, Meta(ge=1, le=MAX_LIMIT, description=f"Rows, from 1 to {MAX_LIMIT}")]
+# In the order of CampaignFigures.
+Values = tuple[int, int, int, float, float, int | None]
 _COMMA = re.compile(r"(?<!\\),")
 
 
@@ -181,22 +183,23 @@ def compare_campaigns(
 ) -> CampaignComparison:
     """Return figures, change and series of the named campaigns, by default of those with the most sessions."""
     if names is None:
-        best = top_campaigns(connection, project_id, period, "sessions", DEFAULT_COMPARED)
-        names = [row.campaign for row in best.campaigns]
+        span = {"starts_at": period.starts_at, "ends_at": period.ends_at, "limit": DEFAULT_COMPARED}
+        names = list(connection.execute(Q.biggest, {"project_id": project_id, **span}).scalars())
     before = period.previous()
     labels, bounds = _buckets(period)
     conversions: dict[str, tuple[int | None, int | None]] = {}
     wanted = {"project_id": project_id, "campaigns": names}
     if has_goals(connection, project_id):
-        span = {"previous_start": before.start, "start": period.start, "end": period.end}
-        found = connection.execute(Q.conversions, {**wanted, **span})
+        days = {"previous_start": before.start, "start": period.start, "end": period.end}
+        found = connection.execute(Q.conversions, {**wanted, **days})
         conversions.update(dict.fromkeys(names, (0, 0)))
         conversions.update({row.utm_campaign: (row.current, row.previous) for row in found})
-    rows: dict[tuple[str, str, int], Row[Any]] = {}
+    rows: defaultdict[str, dict[int | None, Row[Any]]] = defaultdict(dict)
     if names:
         instants = {"bounds": bounds, "starts_at": before.starts_at, "ends_at": period.ends_at}
-        rows = {(r.utm_campaign, r.kind, r.bucket): r for r in connection.execute(Q.compare, {**wanted, **instants})}
-    compared = [_compare(name, rows, labels, conversions.get(name, (None, None))) for name in names]
+        for row in connection.execute(Q.compare, {**wanted, **instants}):
+            rows[names[row.place - 1]][row.bucket] = row
+    compared = [_compare(name, rows[name], labels, conversions.get(name, (None, None))) for name in names]
     return CampaignComparison(period.date_range, before.date_range, compared)
 
 
@@ -225,13 +228,15 @@ def has_goals(connection: Connection, project_id: int) -> bool:
     return bool(connection.execute(Q.has_goals, {"project_id": project_id}).scalar_one())
 
 
-def _figures(row: Row[Any] | None, conversions: int | None) -> tuple[int, int, int, float, float, int | None]:
-    if row is None:
-        return 0, 0, 0, 0.0, 0.0, conversions
-    return (
-        row.sessions, row.pageviews, row.visitors, percentage(row.bounces, row.sessions),
-        round(row.duration_s / row.sessions, 2), conversions,
-    )  # fmt: skip
+def _figures(row: Row[Any], conversions: int | None) -> Values:
+    return _to_values(row.sessions, row.pageviews, row.visitors, row.bounces, row.duration_s, conversions)
+
+
+def _to_values(
+    sessions: int, pageviews: int, visitors: int, bounces: int, duration_s: float, conversions: int | None
+) -> Values:
+    seconds = round(duration_s / sessions, 2) if sessions else 0.0
+    return sessions, pageviews, visitors, percentage(bounces, sessions), seconds, conversions
 
 
 def _buckets(period: Period) -> tuple[list[str], list[datetime]]:
@@ -249,16 +254,18 @@ def _buckets(period: Period) -> tuple[list[str], list[datetime]]:
 
 
 def _compare(
-    name: str,
-    rows: dict[tuple[str, str, int], Row[Any]],
-    labels: list[str],
-    conversions: tuple[int | None, int | None],
+    name: str, rows: dict[int | None, Row[Any]], labels: list[str], conversions: tuple[int | None, int | None]
 ) -> ComparedCampaign:
-    current = _figures(rows.get((name, "c", 0)), conversions[0])
-    previous = _figures(rows.get((name, "p", 0)), conversions[1])
+    buckets = [rows[number] for number in range(1, len(labels) + 1) if number in rows]
+    current = _to_values(
+        sum(row.sessions for row in buckets), sum(row.pageviews for row in buckets),
+        rows[None].visitors if buckets else 0, sum(row.bounces for row in buckets),
+        sum(row.duration_s for row in buckets), conversions[0],
+    )  # fmt: skip
+    previous = _figures(rows[0], conversions[1]) if 0 in rows else _to_values(0, 0, 0, 0, 0.0, conversions[1])
     points = []
     for number, label in enumerate(labels, start=1):
-        row = rows.get((name, "b", number))
+        row = rows.get(number)
         points.append(CampaignPoint(label, row.sessions if row else 0, row.visitors if row else 0))
     return ComparedCampaign(
         campaign=name,

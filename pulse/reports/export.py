@@ -92,9 +92,9 @@ def read_campaigns(connection: Connection, project_id: int, period: Period) -> C
 
 def _stream(connection: Connection, statement: TextClause, binds: dict[str, Any], convert: Any) -> Chunks:
     # A cursor in the server: the statement's time limit is then one of each fetch, not of the whole export.
-    options = {"stream_results": True, "yield_per": CHUNK_ROWS}
+    options = {"stream_results": True, "max_row_buffer": CHUNK_ROWS}
     result = connection.execute(statement, binds, execution_options=options)
-    for rows in result.partitions():
+    for rows in result.partitions(CHUNK_ROWS):
         yield [convert(row) for row in rows]
 
 

@@ -264,3 +264,4 @@ def _create_database(server: EmbeddedServer) -> None:
     exists = _run(server, "psql", *connect, "-Atc", "SELECT 1 FROM pg_database WHERE datname = 'pulse'").stdout.strip()
     if not exists:
         _run(server, "psql", *connect, "-c", "CREATE DATABASE pulse")
+        _run(server, "psql", *connect, "-d", "pulse", "-c", "CREATE EXTENSION IF NOT EXISTS pg_stat_statements")

@@ -156,3 +156,24 @@ def drop_old_event_ids(engine: Engine, today: date | None = None) -> list[str]:
         for p in gone:
             connection.exec_driver_sql(f"DROP TABLE {p.name}")
     return [p.name for p in gone]
+
+
+def drop_expired(engine: Engine, retention_months: int, today: date | None = None) -> list[str]:
+    """Drop the months of events and sessions that lie before the `retention_months` last full ones; return their names.
+
+    Summaries stay. A drop waits for whoever uses the table, and all others wait behind it: it gives up after a second,
+    to be tried again later.
+    """
+    today = today or datetime.now(UTC).date()
+    months = today.year * 12 + today.month - 1 - retention_months
+    oldest = date(months // 12, months % 12 + 1, 1) if months >= 12 else date.min
+    with engine.begin() as connection:
+        found = list_partitions(connection)
+    gone = [p for p in found if p.parent in ("events", "sessions") and p.ends_on <= oldest]
+    for p in gone:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("SET LOCAL lock_timeout = '1s'")
+            connection.execute(Q.lock_migrations)
+            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {p.name}")
+        log.info("dropped %s: its month is past RETENTION_MONTHS", p.name)
+    return [p.name for p in gone]

@@ -58,9 +58,11 @@ class Download:
         except Exception as error:
             log.warning("the export %s broke off: %s", self._name, error)
             raise
+        finally:
+            self.close()
 
     def close(self) -> None:
-        """Give back connection and slot; called by the server when the client has all, or is gone."""
+        """Give back connection and slot: after the last row, and when the server closes an answer nobody reads on."""
         self._held.close()
 
 

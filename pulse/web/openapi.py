@@ -149,10 +149,10 @@ def make_blueprint(endpoints: list[Endpoint]) -> Blueprint:
     blueprint = Blueprint("openapi", __name__)
     description = build_document(endpoints)
     encoded = msgspec.json.encode(description)
-    tags: dict[str, list[dict[str, Any]]] = {}
+    tags: dict[str, list[dict[str, Any]]] = {tag: [] for tag in dict.fromkeys(e.tag for e in endpoints)}
     for path, operations in description["paths"].items():
         for method, operation in operations.items():
-            tags.setdefault(operation["tags"][0], []).append({"method": method, "path": path, **operation})
+            tags[operation["tags"][0]].append({"method": method, "path": path, **operation})
 
     @blueprint.get("/api/v1/openapi.json")
     def document() -> Response:

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar, cast
 from flask import current_app
 
 from pulse.config import Config
-from pulse.errors import Unavailable
+from pulse.errors import PulseError, Unavailable
 from pulse.ingest.visitor import Identity
 from pulse.ingest.writer import GroupWriter
 from pulse.storage.engine import Database
@@ -18,7 +18,7 @@ from pulse.storage.projects import ApiKey, Project, find_key, get_project
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
-# A key revoked, or a project changed, through another process is noticed after this time at the latest.
+# How long it takes at most until a key revoked, or a project changed, through another process is noticed.
 REMEMBER_S = 2.0
 
 
@@ -33,14 +33,20 @@ class Remembered(Generic[K, V]):
     def get(self, key: K) -> V:
         """Return the answer for `key`. Raises what loading raises, unless an old answer can stand in."""
         held = self._held.get(key)
-        if held is not None and held[0] > time.monotonic():
-            return held[1]
+        if held is not None:
+            if held[0] > time.monotonic():
+                return held[1]
+            # Whoever comes first asks; the others go on with what is known, or hundreds would ask at once.
+            self._held[key] = (time.monotonic() + REMEMBER_S, held[1])
         try:
             value = self._load(key)
         except Unavailable:
             if held is None:
                 raise
             value = held[1]
+        except PulseError:
+            self._held.pop(key, None)
+            raise
         if len(self._held) >= self._size:
             self._held.clear()
         self._held[key] = (time.monotonic() + REMEMBER_S, value)

@@ -16,12 +16,16 @@ ARGUMENTS = [
 ]
 
 
+def find_chromium() -> str | None:
+    """Return the path of Chromium; None lets Playwright look for its own."""
+    return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Chromium: $CHROMIUM, else the system's, else Playwright's own."""
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        found = playwright.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
         yield found
         found.close()
 

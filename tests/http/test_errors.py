@@ -36,26 +36,27 @@ def fault(answer: TestResponse, status: int, code: str) -> dict[str, Any]:
     return dict(body)
 
 
-@pytest.mark.parametrize(
-    "path", ["/nothing", "/api/v1", "/api/v1/nothing", "/api/v1/projects/abc", "/api/v1/projects/-1", "/js/"]
-)
-def test_an_unknown_path_is_not_found(client: FlaskClient, path: str) -> None:
-    fault(client.get(path), 404, "NOT_FOUND")
-    fault(client.post(path), 404, "NOT_FOUND")
+def test_an_unknown_path_is_not_found(client: FlaskClient) -> None:
+    cases = [
+        "/nothing", "/api/v1", "/api/v1/nothing", "/api/v1/projects/abc", "/api/v1/projects/-1", "/js/",
+    ]
+    for path in cases:
+        fault(client.get(path), 404, "NOT_FOUND")
+        fault(client.post(path), 404, "NOT_FOUND")
 
 
 def test_a_file_that_is_not_there_is_not_found(client: FlaskClient) -> None:
     fault(client.get("/static/none.js"), 404, "NOT_FOUND")
 
 
-@pytest.mark.parametrize("path", ["/%00", "/%ff%fe", "/../../etc/passwd", "/static/..%2f..%2fapp.py", "/static/~x/../pages.py"])
-def test_an_odd_path_is_not_found(client: FlaskClient, path: str) -> None:
-    fault(client.get(path), 404, "NOT_FOUND")
+def test_an_odd_path_is_not_found(client: FlaskClient) -> None:
+    cases = ["/%00", "/%ff%fe", "/../../etc/passwd", "/static/..%2f..%2fapp.py", "/static/~x/../pages.py"]
+    for path in cases:
+        fault(client.get(path), 404, "NOT_FOUND")
 
 
-@pytest.mark.parametrize(
-    ("method", "path", "allowed"),
-    [
+def test_a_method_a_path_does_not_have_is_not_allowed(client: FlaskClient) -> None:
+    cases = [
         ("GET", EVENT, "POST"),
         ("DELETE", EVENT, "POST"),
         ("PATCH", "/api/v1/projects/1", "PUT"),
@@ -63,12 +64,11 @@ def test_an_odd_path_is_not_found(client: FlaskClient, path: str) -> None:
         ("POST", "/", "GET"),
         ("GET", "/logout", "POST"),
         ("PROPFIND", "/api/v1/projects", "GET"),
-    ],
-)
-def test_a_method_a_path_does_not_have_is_not_allowed(client: FlaskClient, method: str, path: str, allowed: str) -> None:
-    answer = client.open(path, method=method)
-    fault(answer, 405, "METHOD_NOT_ALLOWED")
-    assert allowed in answer.headers["Allow"]
+    ]
+    for method, path, allowed in cases:
+        answer = client.open(path, method=method)
+        fault(answer, 405, "METHOD_NOT_ALLOWED")
+        assert allowed in answer.headers["Allow"]
 
 
 def test_what_nobody_foresaw_is_an_error_without_its_reason(app: Flask, caplog: pytest.LogCaptureFixture) -> None:
@@ -129,16 +129,18 @@ def test_each_kind_has_its_status_and_code(app: Flask, error: Exception, status:
         assert "details" not in body
 
 
-@pytest.mark.parametrize("given", ["trace-1", "a" * 64, "0af7651916cd43dd8448eb211c80319c", "svc:1.2_3"])
-def test_a_harmless_request_id_comes_back(client: FlaskClient, given: str) -> None:
-    for path in ("/nothing", "/health/live"):
-        assert client.get(path, headers={"X-Request-Id": given}).headers["X-Request-Id"] == given
+def test_a_harmless_request_id_comes_back(client: FlaskClient) -> None:
+    cases = ["trace-1", "a" * 64, "0af7651916cd43dd8448eb211c80319c", "svc:1.2_3"]
+    for given in cases:
+        for path in ("/nothing", "/health/live"):
+            assert client.get(path, headers={"X-Request-Id": given}).headers["X-Request-Id"] == given
 
 
-@pytest.mark.parametrize("given", ["", "a" * 65, "two words", "<script>", "é", "a;b"])
-def test_any_other_request_id_is_replaced(client: FlaskClient, given: str) -> None:
-    found = client.get("/nothing", headers={"X-Request-Id": given}).headers["X-Request-Id"]
-    assert UUID(found).version == 7
+def test_any_other_request_id_is_replaced(client: FlaskClient) -> None:
+    cases = ["", "a" * 65, "two words", "<script>", "é", "a;b"]
+    for given in cases:
+        found = client.get("/nothing", headers={"X-Request-Id": given}).headers["X-Request-Id"]
+        assert UUID(found).version == 7
 
 
 def test_two_requests_have_two_ids(client: FlaskClient) -> None:
@@ -160,47 +162,48 @@ def test_a_small_body_that_unpacks_to_a_large_one_is_too_large(client: FlaskClie
     fault(client.post(EVENT, data=bomb, content_type="application/json", headers=headers), 413, "TOO_LARGE")
 
 
-@pytest.mark.parametrize(
-    ("body", "encoding", "status", "code"),
-    [
+def test_an_unreadable_encoding_is_refused(client: FlaskClient) -> None:
+    cases = [
         (b"not gzip", "gzip", 400, "BAD_REQUEST"),
         (gzip.compress(b"{}" * 500)[:-9], "gzip", 400, "BAD_REQUEST"),
         (b"{}", "br", 415, "UNSUPPORTED_MEDIA_TYPE"),
-    ],
-)
-def test_an_unreadable_encoding_is_refused(client: FlaskClient, body: bytes, encoding: str, status: int, code: str) -> None:
-    headers = {**KEY, "Content-Encoding": encoding}
-    fault(client.post(EVENT, data=body, content_type="application/json", headers=headers), status, code)
+    ]
+    for body, encoding, status, code in cases:
+        headers = {**KEY, "Content-Encoding": encoding}
+        fault(client.post(EVENT, data=body, content_type="application/json", headers=headers), status, code)
 
 
-@pytest.mark.parametrize("content_type", ["text/html", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""])
-def test_a_body_of_another_type_is_refused(client: FlaskClient, admin_key: str, content_type: str) -> None:
-    answer = client.post(
-        "/api/v1/projects", data=b'{"name": "x"}', content_type=content_type, headers={"X-API-Key": admin_key}
-    )
-    fault(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
+def test_a_body_of_another_type_is_refused(client: FlaskClient, admin_key: str) -> None:
+    cases = ["text/html", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""]
+    for content_type in cases:
+        answer = client.post(
+            "/api/v1/projects", data=b'{"name": "x"}', content_type=content_type, headers={"X-API-Key": admin_key}
+        )
+        fault(answer, 415, "UNSUPPORTED_MEDIA_TYPE")
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"{", b"\xff\xfe{}", b'{"name": "\xc3("}', b'{"name": "x", "type": "x"} {}', b"NaN", b'{"name": "x", "y": ' + b"[" * 100_000]
-)
-def test_a_body_that_is_no_json_is_a_bad_request(client: FlaskClient, admin_key: str, body: bytes) -> None:
-    send = {"data": body, "content_type": "application/json"}
-    fault(client.post("/api/v1/projects", headers={"X-API-Key": admin_key}, **send), 400, "BAD_REQUEST")
-    fault(client.post(EVENT, headers=KEY, **send), 400, "BAD_REQUEST")
+def test_a_body_that_is_no_json_is_a_bad_request(client: FlaskClient, admin_key: str) -> None:
+    cases = [
+        b"", b"{", b"\xff\xfe{}", b'{"name": "\xc3("}', b'{"name": "x", "type": "x"} {}', b"NaN",
+        b'{"name": "x", "y": ' + b"[" * 100_000,
+    ]
+    for body in cases:
+        send = {"data": body, "content_type": "application/json"}
+        fault(client.post("/api/v1/projects", headers={"X-API-Key": admin_key}, **send), 400, "BAD_REQUEST")
+        fault(client.post(EVENT, headers=KEY, **send), 400, "BAD_REQUEST")
 
 
-@pytest.mark.parametrize("body", [b"[]", b"5", b'"x"', b"null", b"true"])
-def test_json_of_another_kind_is_invalid(client: FlaskClient, admin_key: str, body: bytes) -> None:
-    answer = client.post(
-        "/api/v1/projects", data=body, content_type="application/json", headers={"X-API-Key": admin_key}
-    )
-    assert fault(answer, 422, "VALIDATION_FAILED")["details"][0]["field"] == "body"
+def test_json_of_another_kind_is_invalid(client: FlaskClient, admin_key: str) -> None:
+    cases = [b"[]", b"5", b'"x"', b"null", b"true"]
+    for body in cases:
+        answer = client.post(
+            "/api/v1/projects", data=body, content_type="application/json", headers={"X-API-Key": admin_key}
+        )
+        assert fault(answer, 422, "VALIDATION_FAILED")["details"][0]["field"] == "body"
 
 
-@pytest.mark.parametrize(
-    ("query", "field"),
-    [
+def test_a_bad_query_names_its_parameter(client: FlaskClient) -> None:
+    cases = [
         ("startDate=yesterday", "startDate"),
         ("start_date=2026-02-30", "startDate"),
         ("startDate=2026-02-01&endDate=2026-01-01", "endDate"),
@@ -208,12 +211,11 @@ def test_json_of_another_kind_is_invalid(client: FlaskClient, admin_key: str, bo
         ("limit=0", "limit"),
         ("limit=ten", "limit"),
         ("limit=99999999999999999999", "limit"),
-    ],
-)
-def test_a_bad_query_names_its_parameter(client: FlaskClient, query: str, field: str) -> None:
-    answer = client.get(f"/api/v1/projects/1/analytics?{query}", headers=KEY)
-    named = {detail["field"] for detail in fault(answer, 422, "VALIDATION_FAILED")["details"]}
-    assert any(field.lower().startswith(name.lower()[:5]) for name in named), named
+    ]
+    for query, field in cases:
+        answer = client.get(f"/api/v1/projects/1/analytics?{query}", headers=KEY)
+        named = {detail["field"] for detail in fault(answer, 422, "VALIDATION_FAILED")["details"]}
+        assert any(field.lower().startswith(name.lower()[:5]) for name in named), named
 
 
 def test_head_and_options_are_answered(client: FlaskClient) -> None:

@@ -82,16 +82,18 @@ def test_a_project_without_a_time_zone_counts_days_in_utc(admin: Caller) -> None
     assert data(admin("POST", "", {"name": "Shop"}), 201)["timezone"] == "UTC"
 
 
-@pytest.mark.parametrize("zone", ["Mars/Olympus", "europe/berlin", "+02:00", "../UTC", "UTC\0", " UTC"])
-def test_an_unknown_time_zone_is_refused(admin: Caller, zone: str) -> None:
-    assert fields(admin("POST", "", {"name": "Shop", "timezone": zone})) == {"timezone"}
-    assert fields(admin("PUT", "/1", {"timezone": zone})) == {"timezone"}
+def test_an_unknown_time_zone_is_refused(admin: Caller) -> None:
+    cases = ["Mars/Olympus", "europe/berlin", "+02:00", "../UTC", "UTC\0", " UTC"]
+    for zone in cases:
+        assert fields(admin("POST", "", {"name": "Shop", "timezone": zone})) == {"timezone"}
+        assert fields(admin("PUT", "/1", {"timezone": zone})) == {"timezone"}
 
 
-@pytest.mark.parametrize("name", ["", "   ", "a\0b", "a\nb", "a\x1b[31mb", "\x7f", "x" * 101, 7, None, ["a"]])
-def test_a_name_that_can_not_be_shown_is_refused(admin: Caller, name: object) -> None:
-    assert fields(admin("POST", "", {"name": name})) == {"name"}
-    assert fields(admin("POST", "/1/api-keys", {"name": name, "scopes": ["read"]})) == {"name"}
+def test_a_name_that_can_not_be_shown_is_refused(admin: Caller) -> None:
+    cases = ["", "   ", "a\0b", "a\nb", "a\x1b[31mb", "\x7f", "x" * 101, 7, None, ["a"]]
+    for name in cases:
+        assert fields(admin("POST", "", {"name": name})) == {"name"}
+        assert fields(admin("POST", "/1/api-keys", {"name": name, "scopes": ["read"]})) == {"name"}
 
 
 def test_a_name_may_be_of_any_script(admin: Caller) -> None:
@@ -99,9 +101,10 @@ def test_a_name_may_be_of_any_script(admin: Caller) -> None:
         assert data(admin("POST", "", {"name": name}), 201)["name"] == name
 
 
-@pytest.mark.parametrize("domain", ["", "a b", "http://x/", "x" * 254, "a\0", 5])
-def test_a_domain_that_is_none_is_refused(admin: Caller, domain: object) -> None:
-    assert fields(admin("POST", "", {"name": "Shop", "domain": domain})) == {"domain"}
+def test_a_domain_that_is_none_is_refused(admin: Caller) -> None:
+    cases = ["", "a b", "http://x/", "x" * 254, "a\0", 5]
+    for domain in cases:
+        assert fields(admin("POST", "", {"name": "Shop", "domain": domain})) == {"domain"}
 
 
 def test_what_is_missing_is_named(admin: Caller) -> None:
@@ -157,10 +160,11 @@ def test_a_key_is_revoked_through_its_own_project_only(admin: Caller, client: Fl
     assert Caller(client, made["key"])("GET", "/1").status_code == 200
 
 
-@pytest.mark.parametrize("scopes", [[], ["write"], ["admin"], ["read", "admin"], "read", [1], ["read"] * 4])
-def test_scopes_that_a_project_key_can_not_have_are_refused(admin: Caller, scopes: object) -> None:
-    (field,) = fields(admin("POST", "/1/api-keys", {"name": "x", "scopes": scopes}))
-    assert field.startswith("scopes")
+def test_scopes_that_a_project_key_can_not_have_are_refused(admin: Caller) -> None:
+    cases = [[], ["write"], ["admin"], ["read", "admin"], "read", [1], ["read"] * 4]
+    for scopes in cases:
+        (field,) = fields(admin("POST", "/1/api-keys", {"name": "x", "scopes": scopes}))
+        assert field.startswith("scopes")
 
 
 def test_the_key_comes_as_a_bearer_token_too_but_not_in_the_address(client: FlaskClient, admin_key: str) -> None:
@@ -170,12 +174,14 @@ def test_the_key_comes_as_a_bearer_token_too_but_not_in_the_address(client: Flas
     assert client.get(f"{PROJECTS}?api_key={admin_key}").status_code == 401
 
 
-@pytest.mark.parametrize("key", [None, "wrong", "pulse_", "x" * 201, "é\x80"])
-def test_without_a_valid_key_nothing_is_told(client: FlaskClient, key: str | None) -> None:
-    for method, path in (("GET", ""), ("GET", "/1"), ("GET", "/999"), ("POST", ""), ("DELETE", "/1"), ("GET", "/1/analytics")):
-        answer = Caller(client, key)(method, path)
-        assert answer.status_code == 401, f"{method} {path}"
-        assert answer.headers["WWW-Authenticate"] == "Bearer"
+def test_without_a_valid_key_nothing_is_told(client: FlaskClient) -> None:
+    cases = [None, "wrong", "pulse_", "x" * 201, "é\x80"]
+    for key in cases:
+        asked = (("GET", ""), ("GET", "/1"), ("GET", "/999"), ("POST", ""), ("DELETE", "/1"), ("GET", "/1/events"))
+        for method, path in asked:
+            answer = Caller(client, key)(method, path)
+            assert answer.status_code == 401, f"{method} {path}"
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
 def test_a_read_key_sees_its_own_project_alone(reader: Caller, other_id: int) -> None:

@@ -104,7 +104,8 @@ def test_secrets_are_not_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "rule"), [("postgresql://u:hunter2@db:port/x", "port is a number"), ("postgresql://u:hunter2@[db/x", "a URL that")]
+    ("url", "rule"),
+    [("postgresql://u:hunter2@db:port/x", "port is a number"), ("postgresql://u:hunter2@[db/x", "a URL that")],
 )
 def test_a_url_that_can_not_be_taken_apart_is_refused(url: str, rule: str) -> None:
     message = refuse(DATABASE_URL=url)

@@ -11,10 +11,10 @@ from sqlalchemy import text
 from pulse.errors import Invalid
 from pulse.reports.campaigns import (
     CampaignRow,
+    Q,
     bind,
     campaigns,
     compare_campaigns,
-    Q,
     read_names,
     top_campaigns,
 )
@@ -88,7 +88,8 @@ def test_top_counts_visitors_of_all_sources_once(history: Site) -> None:
         report = top_campaigns(connection, history.project_id, MARCH, "visitors", 1)
         everything = top_campaigns(connection, history.project_id, MARCH, "visitors", 10)
     wanted = group(visits_of(history, MARCH), "utm_campaign")
-    assert {(row.campaign,): figures_of(row) for row in everything.campaigns} == {k: figures(v) for k, v in wanted.items()}
+    found = {(row.campaign,): figures_of(row) for row in everything.campaigns}
+    assert found == {key: figures(rows) for key, rows in wanted.items()}
     assert report.campaigns == everything.campaigns[:1]
     assert report.campaigns[0].unique_visitors == max(figures(rows)[2] for rows in wanted.values())
 
@@ -98,8 +99,9 @@ def test_top_counts_visitors_of_all_sources_once(history: Site) -> None:
 def test_comparison_equals_two_reports(history: Site, granularity: Any) -> None:
     period = Period(date(2026, 3, 29), date(2026, 3, 30), "Europe/Berlin", granularity)
     with history.engine.connect() as connection:
-        found = compare_campaigns(connection, history.project_id, period, ["utm_campaign 2", "nobody", "utm_campaign 1"])
-    assert [row.campaign for row in found.campaigns] == ["utm_campaign 2", "nobody", "utm_campaign 1"]
+        names = ["utm_campaign 2", "nobody", "utm_campaign 1"]
+        found = compare_campaigns(connection, history.project_id, period, names)
+    assert [row.campaign for row in found.campaigns] == names
     assert (found.previous_date_range.start, found.previous_date_range.end) == (date(2026, 3, 27), date(2026, 3, 28))
     for row in found.campaigns[::2]:
         now = group(visits_of(history, period), "utm_campaign")[row.campaign,]
@@ -110,7 +112,8 @@ def test_comparison_equals_two_reports(history: Site, granularity: Any) -> None:
         assert len(row.time_series) == {"hour": 47, "day": 2, "week": 2}[granularity]  # the night loses an hour
         assert sum(point.sessions for point in row.time_series) == len(now)
         wanted = group_by_bucket(now, granularity)
-        assert {point.period: (point.sessions, point.unique_visitors) for point in row.time_series if point.sessions} == wanted
+        points = [point for point in row.time_series if point.sessions]
+        assert {point.period: (point.sessions, point.unique_visitors) for point in points} == wanted
     nobody = found.campaigns[1]
     assert figures_of(nobody.current) == (0, 0, 0, 0.0, 0.0)
     assert nobody.change.sessions is None

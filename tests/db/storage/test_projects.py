@@ -26,17 +26,19 @@ def test_a_project_is_made_and_found(connection: Connection) -> None:
     assert projects.list_projects(connection) == [made]
 
 
-@pytest.mark.parametrize("zone", ["Mars/Olympus", "europe/berlin", "", "../../etc/passwd", "UTC\0", "x" * 5000])
-def test_an_unknown_time_zone_is_refused_by_name(connection: Connection, zone: str) -> None:
-    with pytest.raises(Invalid) as caught:
-        projects.create_project(connection, "Shop", zone)
-    (detail,) = caught.value.details
-    assert detail.field == "timezone" and len(detail.message) < 200
+def test_an_unknown_time_zone_is_refused_by_name(connection: Connection) -> None:
+    cases = ["Mars/Olympus", "europe/berlin", "", "../../etc/passwd", "UTC\0", "x" * 5000]
+    for zone in cases:
+        with pytest.raises(Invalid) as caught:
+            projects.create_project(connection, "Shop", zone)
+        (detail,) = caught.value.details
+        assert detail.field == "timezone" and len(detail.message) < 200
 
 
-@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "America/St_Johns", "Pacific/Apia"])
-def test_every_zone_of_the_database_is_taken(connection: Connection, zone: str) -> None:
-    assert projects.create_project(connection, "Shop", zone).timezone == zone
+def test_every_zone_of_the_database_is_taken(connection: Connection) -> None:
+    cases = ["UTC", "Asia/Kathmandu", "America/St_Johns", "Pacific/Apia"]
+    for zone in cases:
+        assert projects.create_project(connection, "Shop", zone).timezone == zone
 
 
 def test_a_change_keeps_what_is_not_given(connection: Connection) -> None:
@@ -81,9 +83,10 @@ def test_a_key_is_stored_hashed_and_shown_once(connection: Connection) -> None:
     assert projects.create_key(connection, made.id, "pages", ["read"])[1] != secret
 
 
-@pytest.mark.parametrize("text_", ["", "pulse_", "\0", "\ud800", "é" * 50, "'; DROP TABLE api_keys; --"])
-def test_a_text_that_is_no_key_finds_none(connection: Connection, text_: str) -> None:
-    assert projects.find_key(connection, text_) is None
+def test_a_text_that_is_no_key_finds_none(connection: Connection) -> None:
+    cases = ["", "pulse_", "\0", "\ud800", "é" * 50, "'; DROP TABLE api_keys; --"]
+    for text_ in cases:
+        assert projects.find_key(connection, text_) is None
 
 
 def test_a_revoked_key_is_listed_but_not_found(connection: Connection) -> None:
@@ -140,9 +143,8 @@ def test_a_second_call_sets_a_new_password(connection: Connection) -> None:
     assert projects.count_administrators(connection) == 1
 
 
-@pytest.mark.parametrize(
-    ("email", "password", "field"),
-    [
+def test_a_bad_login_is_refused_by_field(connection: Connection) -> None:
+    cases = [
         ("ada", "correct horse", "email"),
         ("@example.org", "correct horse", "email"),
         ("ada@", "correct horse", "email"),
@@ -151,12 +153,11 @@ def test_a_second_call_sets_a_new_password(connection: Connection) -> None:
         ("a" * 250 + "@x.org", "correct horse", "email"),
         ("ada@example.org", "short", "password"),
         ("ada@example.org", "x" * 1025, "password"),
-    ],
-)
-def test_a_bad_login_is_refused_by_field(connection: Connection, email: str, password: str, field: str) -> None:
-    with pytest.raises(Invalid) as caught:
-        projects.create_user(connection, email, password)
-    assert caught.value.details[0].field == field
+    ]
+    for email, password, field in cases:
+        with pytest.raises(Invalid) as caught:
+            projects.create_user(connection, email, password)
+        assert caught.value.details[0].field == field
 
 
 def test_administrators_are_logins_and_valid_admin_keys(connection: Connection) -> None:

@@ -21,7 +21,8 @@ def folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
 
 
 def test_each_block_is_an_attribute_with_its_label(folder: Path) -> None:
-    (folder / "shop.sql").write_text("-- name: one\n-- The first.\nSELECT 1;\n\n-- name: two\n-- The second.\nSELECT :x;\n")
+    blocks = "-- name: one\n-- The first.\nSELECT 1;\n\n-- name: two\n-- The second.\nSELECT :x;\n"
+    (folder / "shop.sql").write_text(blocks)
     found = sql.load_queries("shop")
     assert found.names() == ["one", "two"]
     assert str(found.one) == "/* shop.one */ SELECT 1"

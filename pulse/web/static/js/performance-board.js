@@ -10,9 +10,12 @@ const MARKS = { met: ["✓", " met"], missed: ["✕", " missed"], noData: ["", "
 const MOST_NAMED = 4;
 const LAG_LIMIT_S = 30;
 
+// From 100 on without decimals, cut off rather than rounded: 199.99 must not read as the 200 it stays under.
+const written = ({ value, display }) => spaced(value >= 100 ? display.replace(/\.\d+/, "") : display);
+
 const actual = (label, of) => ({
   label, number: true,
-  of: target => (of(target).value === null ? "no data" : spaced(of(target).display)),
+  of: target => (of(target).value === null ? "no data" : written(of(target))),
   tone: target => TONES[of(target).status],
   mark: target => MARKS[of(target).status],
   title: target => `${count(of(target).samples)} samples`,
@@ -65,9 +68,10 @@ export function makeVerdict() {
       else setText(said, met.length ? `All ${met.length} measured targets met` : "No target has been measured yet");
       const names = [
         ...alerts.active.map(alert => `${nameAlert(alert, alerts.rules)}, now ${percent(alert.value)}`),
-        ...missed.map(target => `${target.area} ${target.name} ${spaced(target.fiveMinutes.display)} (${target.target})`),
+        ...missed.map(target => `${target.area} ${target.name} ${written(target.fiveMinutes)} (${target.target})`),
       ];
       const rest = names.length > MOST_NAMED ? ` and ${names.length - MOST_NAMED} more` : "";
+      named.title = names.join("\n");
       if (names.length) setText(named, capitalised(names.slice(0, MOST_NAMED).join(" · ") + rest));
       else if (met.length) setText(named, unknown ? `${unknown} of ${targets.length} had too little traffic to be judged in the last 5 minutes.` : "Over the last 5 minutes.");
       else setText(named, "Figures appear as soon as events or reports are asked for.");

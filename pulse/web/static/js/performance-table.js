@@ -117,7 +117,7 @@ export function makeTable({ caption, columns, key, empty, sortBy }) {
 
 /** Put parts into a box of fixed height that scrolls, also by keyboard. */
 export function makeList(label, ...parts) {
-  return make("div", { class: "list", role: "region", "aria-label": label, tabindex: 0 }, ...parts);
+  return make("div", { class: "list", role: "group", "aria-label": label, tabindex: 0 }, ...parts);
 }
 
 /** A list of named facts: `show([[name, text, tone?], …])`. */

@@ -1,0 +1,135 @@
+"""Noise or regression: the runs of one commit against those of another, each figure in units of the machine's speed.
+
+The spread is the median absolute deviation, times 1.4826 comparable to a standard deviation (Hampel 1974); what lies
+within three of them is noise. Few runs spread by chance, so there is a least width for each kind of figure.
+"""
+
+import statistics
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from pulse.load.history import Run
+from pulse.monitor.targets import TARGETS, show
+
+Judgement = Literal["regression", "improvement", "noise"]
+
+SPREADS = 3.0
+ENOUGH_RUNS = 3
+# The least relative change that counts, by what a figure's id ends with; tails swing more than rates.
+_LEAST = {"events": 0.05, "p50": 0.20, "p95": 0.30, "p99": 0.40, "query_average": 0.20}
+# Percentages are compared by points: from 0.01 % to 0.02 % is no doubling that matters.
+_LEAST_POINTS = 1.0
+_UNITS = {target.id: target.unit for target in TARGETS}
+_NAMES = {target.id: f"{target.area}: {target.name}" for target in TARGETS}
+_MORE_IS_BETTER = {target.id for target in TARGETS if target.above is not None and target.below is None}
+_SKIPPED = {"database.pool"}  # neither more nor less of it is better
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One figure before and after. `before` and `after` are medians at the speed of the machine in the later runs;
+    `change` and `noise` are parts of `before`, or points for percentages.
+    """
+
+    id: str
+    before: float
+    after: float
+    change: float
+    noise: float
+    judgement: Judgement
+
+
+def compare(before: list[Run], after: list[Run]) -> list[Change]:
+    """Compare every figure that runs of both sides have; both lists hold comparable runs."""
+    changes = []
+    for target in TARGETS:
+        if target.id in _SKIPPED:
+            continue
+        old = [(run.figures[target.id], run.speed) for run in before if target.id in run.figures]
+        new = [(run.figures[target.id], run.speed) for run in after if target.id in run.figures]
+        if old and new:
+            changes.append(_compare_figure(target.id, old, new))
+    return changes
+
+
+def _compare_figure(id: str, old: list[tuple[float, float]], new: list[tuple[float, float]]) -> Change:
+    unit, speed = _UNITS[id], statistics.median(speed for _, speed in new)
+    before = [_at_speed(value, unit, own, speed) for value, own in old]
+    after = [_at_speed(value, unit, own, speed) for value, own in new]
+    base, now = statistics.median(before), statistics.median(after)
+    scale = 1.0 if unit == "%" else base or 1.0
+    least = _LEAST_POINTS if unit == "%" else _LEAST.get(id.rpartition(".")[2], 0.2)
+    if min(len(old), len(new)) < ENOUGH_RUNS:
+        least *= 2  # a single run tells only of large changes
+    noise = max(least, SPREADS * 1.4826 * max(_spread(before), _spread(after)) / scale)
+    change = (now - base) / scale
+    worse = -change if id in _MORE_IS_BETTER else change
+    judgement: Judgement = "regression" if worse > noise else "improvement" if -worse > noise else "noise"
+    return Change(id, base, now, change, noise, judgement)
+
+
+def _at_speed(value: float, unit: str, own: float, wanted: float) -> float:
+    """Return what the figure would have been had the machine been as fast as `wanted`.
+
+    An offered rate that is reached does not depend on the machine, nor do percentages: only durations do.
+    """
+    return value * own / wanted if unit == "ms" else value
+
+
+def _spread(values: list[float]) -> float:
+    middle = statistics.median(values)
+    return statistics.median(abs(value - middle) for value in values)
+
+
+def choose_sides(runs: list[Run], against: str | None = None) -> tuple[list[Run], list[Run]]:
+    """Return the runs of the newest run's commit, and before them those of the last other commit (or of `against`).
+
+    Only runs comparable to the newest count. With one commit only, its newest run stands against its earlier ones.
+    """
+    if not runs:
+        return [], []
+    newest = runs[-1]
+    alike = [run for run in runs if run.is_comparable(newest)]
+    after = [run for run in alike if run.commit == newest.commit]
+    others = [run for run in alike if run.commit != newest.commit]
+    if against is not None:
+        return [run for run in others if run.commit.startswith(against)], after
+    if others:
+        return [run for run in others if run.commit == others[-1].commit], after
+    return after[:-1], after[-1:]
+
+
+def show_changes(console: Console, before: list[Run], after: list[Run]) -> bool:
+    """Print the comparison; return whether something became worse."""
+    changes = compare(before, after)
+    title = f"{_name(before)}  →  {_name(after)}"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in ("figure", "before", "after", "change", "noise", ""):
+        table.add_column(column, justify="left" if column in ("figure", "") else "right")
+    words = {"regression": "[bold red]REGRESSION[/]", "improvement": "[green]improvement[/]", "noise": "[dim]noise[/]"}
+    for change in changes:
+        unit = _UNITS[change.id]
+        relative = f"{change.change:+.2f} pts" if unit == "%" else f"{change.change:+.0%}"
+        noise = f"±{change.noise:.2f} pts" if unit == "%" else f"±{change.noise:.0%}"
+        figures = (show(change.before, unit), show(change.after, unit))
+        table.add_row(_NAMES[change.id], *figures, relative, noise, words[change.judgement])
+    console.print(table)
+    console.print(
+        f"Speed of the machine (calibration): {_speed(before):,.0f} → {_speed(after):,.0f} pieces of work a second;"
+        " durations before are shown as they would be at the later speed.", style="dim",
+    )  # fmt: skip
+    if min(len(before), len(after)) < ENOUGH_RUNS:
+        few = f"Fewer than {ENOUGH_RUNS} runs on one side: only large changes can be told from noise."
+        console.print(few, style="dim")
+    return any(change.judgement == "regression" for change in changes)
+
+
+def _name(runs: list[Run]) -> str:
+    return f"{runs[-1].commit} ({len(runs)} run{'s' if len(runs) > 1 else ''})"
+
+
+def _speed(runs: list[Run]) -> float:
+    return statistics.median(run.speed for run in runs)

@@ -1,0 +1,89 @@
+"""A service of the load test's own: fresh data folder, free port, stopped and removed afterwards."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from pulse.load.client import Client
+
+ROOT = Path(__file__).resolve().parents[2]
+READY_TIMEOUT_S = 120
+STOP_TIMEOUT_S = 60
+API_KEY = "test_api_key"
+# Settings of the user's own service must not reach this one; empty counts as unset, whatever .env says.
+_UNSET = (
+    "DATABASE_URL", "DATABASE_REPLICA_URL", "REDIS_URL", "REDIS_HOST", "ALERT_WEBHOOK_URL", "SMTP_URL",
+    "ALERT_EMAIL_TO", "SECRET_KEY",
+)  # fmt: skip
+
+
+@contextmanager
+def own_service() -> Iterator[tuple[str, Path]]:
+    """Start a service and yield its URL and data folder; raises ClickException with the end of its log if it can't."""
+    with tempfile.TemporaryDirectory(prefix="pulse-load-") as folder:
+        home = Path(folder)
+        home.chmod(0o711)  # PostgreSQL's own user must pass through
+        port = find_free_port()
+        environment = {
+            **os.environ, **dict.fromkeys(_UNSET, ""), "PULSE_ENV": "development", "HOST": "127.0.0.1",
+            "PORT": str(port), "PULSE_DATA_DIR": str(home / "var"),
+        }  # fmt: skip
+        with (home / "service.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "pulse.cli", "serve"],
+                cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        try:
+            url = f"http://127.0.0.1:{port}"
+            _await_ready(process, url, home / "service.log")
+            yield url, home / "var"
+        finally:
+            _stop(process)
+
+
+def find_free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _await_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        if is_ready(url):
+            return
+        time.sleep(0.1)
+    lines = log.read_text(errors="replace").splitlines()[-20:]
+    raise click.ClickException("The load test's own service did not start:\n" + "\n".join(lines))
+
+
+def is_ready(url: str) -> bool:
+    """Tell whether the service answers that it is ready."""
+    client = Client(url, "", timeout_s=5)
+    try:
+        return client.get("/health/ready").status == 200
+    except click.ClickException:
+        return False
+    finally:
+        client.close()
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,173 @@
+"""Figures of a load against the targets: the verdicts, the table, the results file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from pulse.load.machine import Machine
+from pulse.monitor.targets import TARGETS, Target, show
+
+INGESTION, QUERIES = "ingestion", "queries"
+RESULTS = {INGESTION: "load-test-results.json", QUERIES: "query-load-test-results.json"}
+# Which targets a load can speak of, and where their figure lies in the results.
+_WHERE = {
+    INGESTION: {
+        "ingest.events": ("eventsPerSecond",),
+        "ingest.single.p50": ("single", "p50Ms"),
+        "ingest.single.p95": ("single", "p95Ms"),
+        "ingest.single.p99": ("single", "p99Ms"),
+        "ingest.batch.p99": ("batch", "p99Ms"),
+        "ingest.errors": ("errorPercent",),
+    },
+    QUERIES: {
+        "reports.historical.p50": ("historical", "p50Ms"),
+        "reports.historical.p95": ("historical", "p95Ms"),
+        "reports.historical.p99": ("historical", "p99Ms"),
+        "reports.realtime.p99": ("realtime", "p99Ms"),
+        "reports.cache_hits": ("cacheHitPercent",),
+        "reports.errors": ("errorPercent",),
+    },
+}
+DATABASE = ("database.query_average", "database.slow_queries", "database.pool")
+
+Figures = dict[str, Any]
+
+
+class Verdict(msgspec.Struct, rename="camel", frozen=True):
+    """One target: what it asks for, what was measured; `passed` is None where nothing could be judged."""
+
+    id: str
+    name: str
+    target: str
+    unit: str
+    actual: float | None
+    passed: bool | None
+    note: str = ""
+
+
+class Result(msgspec.Struct, rename="camel", frozen=True):
+    """The results file of one load, by whichever tool; times are ISO 8601."""
+
+    load: str
+    tool: str
+    started_at: str
+    commit: str
+    passed: bool
+    settings: dict[str, Any]
+    machine: Machine
+    figures: Figures
+    targets: list[Verdict]
+
+
+def summarize(load: str, stages: Mapping[str, Mapping[str, Any]]) -> Figures:
+    """Turn the figures by stage into those of the results file: the steady stage counts, errors count in all stages."""
+    steady = stages.get("steady", {})
+    duration_s = steady.get("durationS") or 0
+    kinds = ("single", "batch") if load == INGESTION else ("historical", "realtime")
+    everything = [figures for stage in stages.values() for figures in stage.values() if isinstance(figures, Mapping)]
+    requests, errors, accepted, counted = (
+        sum(figures[name] for figures in everything) for name in ("requests", "errors", "accepted", "counted")
+    )
+    figures: Figures = {
+        "requests": requests,
+        "errors": errors,
+        "errorPercent": round(100 * errors / requests, 4) if requests else None,
+        "eventsAccepted": accepted,
+        "eventsCounted": counted,
+        "steadySeconds": duration_s,
+    }
+    measured = {kind: dict(steady[kind]) for kind in kinds if kind in steady}
+    figures |= measured
+    if duration_s:
+        figures["requestsPerSecond"] = round(sum(kind["requests"] for kind in measured.values()) / duration_s, 1)
+    if load == INGESTION and duration_s:
+        figures["eventsPerSecond"] = round(sum(kind["accepted"] for kind in measured.values()) / duration_s, 1)
+    if load == QUERIES:
+        hits, misses = (sum(kind[name] for kind in measured.values()) for name in ("hits", "misses"))
+        figures["cacheHitPercent"] = round(100 * hits / (hits + misses), 2) if hits + misses else None
+    if "spike" in stages:
+        figures["spike"] = dict(stages["spike"])
+    return figures
+
+
+def pick(figures: Mapping[str, Any], path: tuple[str, ...]) -> float | None:
+    """Return the figure at `path`, None where it is missing."""
+    found: Any = figures
+    for name in path:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return None if found is None else float(found)
+
+
+def headline(load: str, figures: Mapping[str, Any]) -> dict[str, float]:
+    """Return the figures that have a target, by its id."""
+    found = {id: pick(figures, path) for id, path in _WHERE[load].items()}
+    return {id: value for id, value in found.items() if value is not None}
+
+
+def judge(load: str, figures: Mapping[str, Any], *, offered_per_s: float | None = None) -> list[Verdict]:
+    """Hold the figures against the targets this load speaks of; `offered_per_s` is the rate the run asked for."""
+    verdicts = []
+    for target in TARGETS:
+        if target.id not in _WHERE[load]:
+            continue
+        value = pick(figures, _WHERE[load][target.id])
+        if target.id == "ingest.events" and offered_per_s is not None and offered_per_s < (target.above or 0):
+            note = f"only {offered_per_s:,.0f}/s were offered"
+            verdicts.append(Verdict(target.id, target.name, target.text, target.unit, value, None, note))
+            continue
+        # A load that answered nothing has missed its targets.
+        passed = value is not None and _is_met(target, value)
+        verdicts.append(Verdict(target.id, target.name, target.text, target.unit, value, passed))
+    return verdicts
+
+
+def judge_database(results: list[dict[str, Any]]) -> list[Verdict]:
+    """Take the database's targets from the service's own board (`GET /performance/targets`), over five minutes.
+
+    A pool that is used less than its target holds more connections than this load needs: that is noted, and no miss.
+    """
+    targets = {target.id: target for target in TARGETS}
+    verdicts = []
+    for result in results:
+        if result.get("id") not in DATABASE:
+            continue
+        target = targets[result["id"]]
+        value = result["fiveMinutes"]["value"]
+        passed, note = (None, "no data") if value is None else (_is_met(target, value), "")
+        if target.id == "database.pool" and value is not None and target.above and value < target.above:
+            passed, note = True, "more connections than this load needs"
+        verdicts.append(Verdict(target.id, target.name, target.text, target.unit, value, passed, note))
+    return verdicts
+
+
+def _is_met(target: Target, value: float) -> bool:
+    above = target.above is None or (value >= target.above if target.unit == "/s" else value > target.above)
+    return above and (target.below is None or value < target.below)
+
+
+def has_passed(verdicts: list[Verdict]) -> bool:
+    """Tell whether no target was missed."""
+    return all(verdict.passed is not False for verdict in verdicts)
+
+
+def show_verdicts(console: Console, title: str, verdicts: list[Verdict]) -> None:
+    """Print the table of targets."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column, justify in (("target", "left"), ("wanted", "right"), ("actual", "right"), ("", "left"), ("", "left")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    words = {True: "[green]PASS[/]", False: "[bold red]FAIL[/]", None: "[dim]-[/]"}
+    for verdict in verdicts:
+        actual = show(verdict.actual, verdict.unit)
+        table.add_row(verdict.name, verdict.target, actual, words[verdict.passed], verdict.note)
+    console.print(table)
+
+
+def write_result(folder: Path, result: Result) -> Path:
+    """Write the results file of the load and return its path."""
+    path = folder / RESULTS[result.load]
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+    return path

@@ -1,0 +1,61 @@
+"""Raw events past their keeping."""
+
+from datetime import date
+
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
+
+from pulse.storage import schema
+
+
+def months(engine: Engine, parent: str) -> list[str]:
+    with engine.begin() as connection:
+        return [f"{p.starts_on:%Y-%m}" for p in schema.list_partitions(connection) if p.parent == parent]
+
+
+@pytest.fixture
+def long_running(engine: Engine) -> Engine:
+    """A database whose service has run since November 2025, seen in March 2026."""
+    with engine.begin() as connection:
+        for partition in schema.list_partitions(connection):
+            connection.execute(text(f"DROP TABLE {partition.name}"))
+    for today in (date(2025, 12, 15), date(2026, 3, 31)):
+        schema.make_partitions(engine, today)
+    return engine
+
+
+def test_full_months_are_kept_as_many_as_asked_for(long_running: Engine) -> None:
+    dropped = schema.drop_expired(long_running, 2, date(2026, 3, 31))
+    assert sorted(dropped) == ["events_2025_11", "events_2025_12", "sessions_2025_11", "sessions_2025_12"]
+    for parent in ("events", "sessions"):
+        assert months(long_running, parent) == ["2026-01", "2026-02", "2026-03", "2026-04", "2026-05", "2026-06"]
+    assert schema.drop_expired(long_running, 2, date(2026, 3, 31)) == []
+
+
+@pytest.mark.parametrize(("keep", "today"), [(1, date(2026, 1, 1)), (2, date(2026, 12, 31)), (1200, date(2026, 3, 31))])
+def test_what_is_made_ahead_is_not_dropped_at_once(long_running: Engine, keep: int, today: date) -> None:
+    schema.make_partitions(long_running, today)
+    schema.drop_expired(long_running, keep, today)
+    assert schema.make_partitions(long_running, today) == []
+
+
+def test_claimed_ids_and_summaries_are_left_alone(long_running: Engine) -> None:
+    with long_running.begin() as connection:
+        before = [p.name for p in schema.list_partitions(connection) if p.parent == "event_ids"]
+        connection.execute(
+            text("INSERT INTO summary_daily VALUES (1, 1, 1, 0, 0, 1, '2025-11-02', 'total', '', '')")
+        )
+    schema.drop_expired(long_running, 1, date(2026, 3, 31))
+    with long_running.begin() as connection:
+        assert [p.name for p in schema.list_partitions(connection) if p.parent == "event_ids"] == before
+        assert connection.execute(text("SELECT count(*) FROM summary_daily")).scalar() == 1
+
+
+def test_a_drop_does_not_wait_long_for_a_reader(long_running: Engine) -> None:
+    with long_running.begin() as reader:
+        reader.execute(text("SELECT count(*) FROM events")).scalar()
+        with pytest.raises(OperationalError, match="lock timeout"):
+            schema.drop_expired(long_running, 1, date(2026, 3, 31))
+    assert "2025-11" in months(long_running, "events")
+    assert schema.drop_expired(long_running, 1, date(2026, 3, 31))

@@ -1,0 +1,246 @@
+"""Ingestion measured against its limits in the same run, on the same machine: `make bench`.
+
+Each run starts a service of its own and measures
+
+- open loop: single events and batches of a hundred at a fixed rate (k6, constant arrival), the folder at work;
+- closed loop: how many single events and how many events in batches of a hundred it takes a second at most;
+- the limits: one bare COPY session that loads the same rows into the same table, and a Flask application that only
+  answers 204 under the same gunicorn settings.
+
+Prints medians of all runs with their spread and writes them to bench-ingest-results.json.
+"""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import psutil
+import psycopg2
+from rich.console import Console
+from rich.table import Table
+
+from pulse.load.calibration import calibrate
+from pulse.load.machine import PYTHON, ROOT, describe_machine, python_environment, read_commit
+from pulse.load.service import find_free_port, is_ready, own_service
+from pulse.storage import embedded
+
+RESULTS = Path("bench-ingest-results.json")
+COPY_ROWS = 50_000
+K6 = Path(PYTHON).with_name("k6")
+# What is measured, its unit, and the figure it has to stay below or above.
+GOALS: dict[str, tuple[str, float | None, float | None]] = {
+    "single p99": ("ms", 50, None),
+    "batch p99": ("ms", 100, None),
+    "errors": ("%", 0.1, None),
+    "not sent in time": ("requests", 1, None),
+    "fold lag at the end": ("s", 3, None),
+    "largest web worker": ("MB", 150, None),
+    "batches: part of bare COPY": ("", None, 0.3),
+    "single: part of bare 204": ("", None, 0.5),
+}
+console = Console(highlight=False)
+Figures = dict[str, float]
+
+
+@click.command(help=__doc__)
+@click.option("--runs", default=3, show_default=True, help="How often; medians are shown.")
+@click.option("--rate", "rates", multiple=True, type=int, default=(10_000,), help="Events a second; may be repeated.")
+@click.option("--warmup", default=10, show_default=True, help="Seconds before each open loop is measured.")
+@click.option("--steady", default=60, show_default=True, help="Seconds each open loop is measured.")
+@click.option("--closed", default=10, show_default=True, help="Seconds of each closed loop.")
+@click.option("--output", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
+def main(runs: int, rates: tuple[int, ...], warmup: int, steady: int, closed: int, output: Path) -> None:
+    machine = describe_machine()
+    console.print(f"{machine.identity}, Python {machine.python}, load {machine.load_average:g}")
+    found: list[Figures] = []
+    calibration = []
+    for number in range(1, runs + 1):
+        calibration.append(calibrate())
+        with console.status(f"run {number} of {runs} …"):
+            found.append(measure(rates, warmup, steady, closed))
+    settings = {"runs": runs, "rates": rates, "warmupSeconds": warmup, "steadySeconds": steady, "closedSeconds": closed}
+    rows = summarize(found)
+    show(rows)
+    result = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"), "commit": read_commit(),
+        "machine": msgspec.to_builtins(machine), "settings": settings, "calibration": calibration, "figures": rows,
+    }  # fmt: skip
+    output.write_text(json.dumps(result, indent=2) + "\n")
+    console.print(f"→ {output}", style="dim")
+    raise SystemExit(1 if any(row["met"] is False for row in rows) else 0)
+
+
+def measure(rates: tuple[int, ...], warmup: int, steady: int, closed: int) -> Figures:
+    """Return the figures of one run: the service's, and those of the limits."""
+    figures: Figures = {}
+    with own_service() as (url, data_dir):
+        for rate in rates:
+            open_loop = {"RATE": rate, "WARMUP_S": warmup, "STEADY_S": steady, "SPIKE_S": 0}
+            figures |= {f"{name} @ {rate:,}/s": value for name, value in _read_open_loop(url, open_loop).items()}
+            figures[f"fold lag at the end @ {rate:,}/s"] = fold_lag_s(data_dir)
+        single = run_k6(url, {"ONLY": "single"}, closed=closed)
+        batch = run_k6(url, {"ONLY": "batch"}, closed=closed)
+        figures["largest web worker"] = worker_memory_mb(url)
+        figures["single, closed loop"] = single["requestsPerSecond"]
+        figures["batches, closed loop"] = batch["eventsPerSecond"]
+        figures["bare COPY"] = copy_rate(data_dir)
+    with bare_application() as url:
+        figures["bare 204"] = run_k6(url, {"ONLY": "single"}, closed=closed)["requestsPerSecond"]
+    figures["batches: part of bare COPY"] = figures["batches, closed loop"] / figures["bare COPY"]
+    figures["single: part of bare 204"] = figures["single, closed loop"] / figures["bare 204"]
+    return figures
+
+
+def _read_open_loop(url: str, settings: dict[str, Any]) -> Figures:
+    found = run_k6(url, settings)
+    names = {"events": "eventsPerSecond", "errors": "errorPercent", "generator": "generatorCores"}
+    figures = {name: found[key] for name, key in names.items()}
+    for kind in ("single", "batch"):
+        for name in ("p50", "p95", "p99"):
+            figures[f"{kind} {name}"] = found[kind][f"{name}Ms"]
+    figures["not sent in time"] = found["droppedIterations"]
+    return figures
+
+
+def run_k6(url: str, settings: dict[str, Any], closed: int | None = None) -> dict[str, Any]:
+    """Run the ingestion script and return its figures; `closed` makes it a closed loop of that many seconds."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "results.json"
+        command = [str(K6), "run", "--quiet", "--no-usage-report"]
+        if closed:
+            command += ["--vus", "64" if settings.get("ONLY") == "single" else "32", "--duration", f"{closed}s"]
+        for name, value in {**settings, "BASE_URL": url, "API_KEY": "test_api_key", "RESULTS": path}.items():
+            command += ["--env", f"{name}={value}"]
+        used, started = _children_cpu_s(), time.monotonic()
+        done = subprocess.run(
+            [*command, str(ROOT / "tests" / "load" / "ingestion.js")],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+        cores = (_children_cpu_s() - used) / (time.monotonic() - started)
+        if not path.exists():
+            raise click.ClickException(f"k6 ended without results:\n{done.stdout[-2000:]}")
+        figures: dict[str, Any] = json.loads(path.read_bytes())["figures"]
+    figures["generatorCores"] = round(cores, 2)
+    return figures
+
+
+def _children_cpu_s() -> float:
+    times = os.times()
+    return times.children_user + times.children_system
+
+
+def copy_rate(data_dir: Path) -> float:
+    """Return the rows a second one COPY loads into `events`, of rows that the service stored just before.
+
+    They are moved by a microsecond, or their key would exist already, and belong to no batch, so nobody folds them.
+    """
+    server = embedded.locate(data_dir)
+    session = psycopg2.connect(host=str(server.socket_dir), user="pulse", dbname="pulse")
+    with contextlib.closing(session), session.cursor() as cursor:
+        cursor.execute("SELECT attname FROM pg_attribute WHERE attrelid = 'events'::regclass AND attnum > 0")
+        columns = [name for (name,) in cursor.fetchall()]
+        changed = {"occurred_at": "occurred_at + interval '1 microsecond'", "batch_id": "0"}
+        chosen = ", ".join(changed.get(name, name) for name in columns)
+        rows = io.StringIO()
+        cursor.copy_expert(f"COPY (SELECT {chosen} FROM events LIMIT {COPY_ROWS}) TO STDOUT", rows)
+        session.commit()
+        rows.seek(0)
+        started = time.perf_counter()
+        cursor.copy_expert(f"COPY events ({', '.join(columns)}) FROM STDIN", rows)
+        copied = cursor.rowcount
+        session.commit()
+        return round(copied / (time.perf_counter() - started), 1)
+
+
+def fold_lag_s(data_dir: Path) -> float:
+    """Return the age of the oldest group of events that is not yet in the summaries."""
+    server = embedded.locate(data_dir)
+    session = psycopg2.connect(host=str(server.socket_dir), user="pulse", dbname="pulse")
+    with contextlib.closing(session), session.cursor() as cursor:
+        cursor.execute(
+            "SELECT coalesce(extract(epoch FROM clock_timestamp() - min(committed_at)), 0) FROM ingest_batches"
+            " WHERE folded_at IS NULL"
+        )
+        return round(float(cursor.fetchone()[0]), 2)
+
+
+def worker_memory_mb(url: str) -> float:
+    """Return the resident memory of the largest web worker of the service at `url`."""
+    port = int(url.rpartition(":")[2])
+    sizes = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if any("gunicorn" in part for part in process.cmdline()) and process.environ().get("PORT") == str(port):
+                sizes.append(process.memory_info().rss / 2**20)
+    return round(max(sizes, default=0.0), 1)
+
+
+@contextlib.contextmanager
+def bare_application() -> Iterator[str]:
+    """Serve the bare application with the service's own gunicorn settings and yield its URL."""
+    port = find_free_port()
+    environment = {**python_environment(), "HOST": "127.0.0.1", "PORT": str(port), "PULSE_ENV": "development"}
+    process = subprocess.Popen(
+        [PYTHON, "-m", "gunicorn", "-c", "gunicorn.conf.py", "tests.load.bare_app:app"], cwd=ROOT, env=environment
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 30
+        while not is_ready(url):
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise click.ClickException("The bare application did not start.")
+            time.sleep(0.1)
+        yield url
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def summarize(runs: list[Figures]) -> list[dict[str, Any]]:
+    """Return a row for each figure: median, least and greatest of all runs, its goal and whether that is met."""
+    rows = []
+    for name in runs[0]:
+        values = [run[name] for run in runs]
+        unit, below, above = GOALS.get(name.partition(" @ ")[0], (_unit_of(name), None, None))
+        median = statistics.median(values)
+        met = None
+        if below is not None or above is not None:
+            met = (below is None or median < below) and (above is None or median >= above)
+        rows.append(
+            {"name": name, "unit": unit, "median": round(median, 3), "least": min(values), "greatest": max(values),
+             "below": below, "above": above, "met": met}
+        )  # fmt: skip
+    return rows
+
+
+def _unit_of(name: str) -> str:
+    if "p50" in name or "p95" in name:
+        return "ms"
+    return "cores" if "generator" in name else "/s"
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print the table."""
+    table = Table("figure", *(f"[right]{name}[/]" for name in ("median", "least", "greatest", "goal")), "")
+    for row in rows:
+        goal = "" if row["met"] is None else f"< {row['below']:g}" if row["above"] is None else f"≥ {row['above']:g}"
+        word = {True: "[green]met[/]", False: "[bold red]missed[/]", None: ""}[row["met"]]
+        values = (f"{row[name]:,.2f}" for name in ("median", "least", "greatest"))
+        table.add_row(f"{row['name']}, {row['unit']}" if row["unit"] else row["name"], *values, goal, word)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

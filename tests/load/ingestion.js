@@ -1,0 +1,103 @@
+// Ingestion in an open loop: events come at their rate, whether the service keeps up or not.
+//
+//   k6 run tests/load/ingestion.js
+//   k6 run --env BASE_URL=http://localhost:3001 --env API_KEY=… tests/load/ingestion.js
+//   k6 run --vus 50 --duration 30s tests/load/ingestion.js      as fast as 50 clients can, instead
+//
+// RATE (events a second, 10000: a tenth one by one, the rest in batches of a hundred), WARMUP_S, STEADY_S, SPIKE_S,
+// SPIKE (times the rate), ONLY (single or batch: with --vus nothing else is sent), RESULTS (the file written).
+import exec from 'k6/execution';
+import http from 'k6/http';
+import { Counter } from 'k6/metrics';
+import { BASE_URL, HEADERS, TREND_STATS, count, duration, inTime, number, openLoop, report, within } from './settings.js';
+import { BATCH_EVENTS, batch, single } from './traffic.js';
+
+const RATE = number('RATE', 10000), SPIKE = number('SPIKE', 1.5);
+const WARMUP_S = number('WARMUP_S', 10), STEADY_S = number('STEADY_S', 40), SPIKE_S = number('SPIKE_S', 10);
+const SINGLES = RATE * 0.1, BATCHES = (RATE * 0.9) / BATCH_EVENTS;
+
+const accepted = new Counter('events_accepted');
+
+function stages() {
+  const found = {};
+  let startS = 0;
+  [['warmup', WARMUP_S, 0.5], ['steady', STEADY_S, 1], ['spike', SPIKE_S, SPIKE]].forEach(([stage, durationS, times]) => {
+    if (!durationS) return;
+    found[`single_${stage}`] = openLoop('sendSingle', 'single', stage, startS, durationS, SINGLES * times, 50);
+    found[`batch_${stage}`] = openLoop('sendBatch', 'batch', stage, startS, durationS, BATCHES * times, 20);
+    startS += durationS;
+  });
+  return found;
+}
+
+export const options = {
+  scenarios: stages(),
+  summaryTrendStats: TREND_STATS,
+  thresholds: {
+    ...within('single', { 50: 25, 95: 40, 99: 50 }),
+    ...within('batch', { 99: 100 }),
+    http_req_failed: ['rate<0.01'],
+    ...inTime('single_steady', SINGLES * STEADY_S),
+    ...inTime('batch_steady', BATCHES * STEADY_S),
+    'events_accepted{stage:steady}': ['count>=0'], // always true: so that the summary holds this part of it
+    'http_reqs{stage:steady}': ['count>=0'],
+  },
+};
+
+const post = (path, body, kind, extra) =>
+  http.post(`${BASE_URL}/api/v1/track/${path}`, body, {
+    headers: HEADERS, tags: { kind, ...extra }, responseType: kind === 'batch' ? 'text' : 'none',
+  });
+
+function one(iteration, extra) {
+  const answer = post('event', single(iteration), 'single', extra);
+  if (answer.status === 200) accepted.add(1, extra);
+}
+
+function hundred(iteration, extra) {
+  const answer = post('batch', batch(iteration), 'batch', extra);
+  if (answer.status === 200) accepted.add(Number(/"accepted":\s*(\d+)/.exec(answer.body)[1]), extra);
+}
+
+export function sendSingle() {
+  one(exec.scenario.iterationInTest, {});
+}
+
+export function sendBatch() {
+  hundred(exec.scenario.iterationInTest, {});
+}
+
+// With --vus and --duration there are no stages: all of it counts as steady, in the same mixture.
+export default function () {
+  const iteration = exec.scenario.iterationInTest;
+  const isBatch = __ENV.ONLY ? __ENV.ONLY === 'batch' : iteration % (1 + SINGLES / BATCHES) < 1;
+  if (isBatch) hundred(iteration, { stage: 'steady' });
+  else one(iteration, { stage: 'steady' });
+}
+
+export function handleSummary(data) {
+  const singles = duration(data, 'single') || null, batches = duration(data, 'batch') || null;
+  const staged = Object.keys(data.metrics).includes('events_accepted') && exec.test.options.scenarios.single_steady;
+  const steadyS = staged ? STEADY_S : data.state.testRunDurationMs / 1000;
+  const errorPercent = data.metrics.http_req_failed ? data.metrics.http_req_failed.values.rate * 100 : null;
+  const eventsPerSecond = Math.round((count(data, 'events_accepted{stage:steady}') / steadyS) * 10) / 10;
+  const requests = count(data, 'http_reqs');
+  const figures = {
+    requests, errors: data.metrics.http_req_failed ? data.metrics.http_req_failed.values.passes : 0, errorPercent,
+    eventsAccepted: count(data, 'events_accepted'), steadySeconds: steadyS, single: singles, batch: batches,
+    requestsPerSecond: Math.round((count(data, 'http_reqs{stage:steady}') / steadyS) * 10) / 10, eventsPerSecond,
+    droppedIterations: count(data, 'dropped_iterations'),
+  };
+  const isOffered = !staged || RATE >= 10000;
+  const note = !staged ? 'closed loop' : isOffered ? '' : `only ${RATE}/s were offered`;
+  const actuals = {
+    'ingest.events': { value: eventsPerSecond, judged: Boolean(staged) && isOffered, note },
+    'ingest.single.p50': { value: singles && singles.p50Ms },
+    'ingest.single.p95': { value: singles && singles.p95Ms },
+    'ingest.single.p99': { value: singles && singles.p99Ms },
+    'ingest.batch.p99': { value: batches && batches.p99Ms },
+    'ingest.errors': { value: errorPercent },
+  };
+  const settings = { eventsPerSecond: staged ? RATE : null, warmupSeconds: WARMUP_S, steadySeconds: steadyS, spikeSeconds: SPIKE_S, spike: SPIKE };
+  return report('ingestion', data, settings, figures, actuals, __ENV.RESULTS || 'load-test-results.json');
+}

@@ -1,0 +1,104 @@
+"""A whole service as an operator runs it: supervisor, web workers, background worker, embedded PostgreSQL."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from pulse.load.service import find_free_port
+from pulse.storage import embedded
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class RunningService:
+    """`pulse serve` in a data folder of its own; `data_dir` must lie where PostgreSQL's own user can pass through."""
+
+    def __init__(self, data_dir: Path, **settings: str) -> None:
+        self.data_dir = data_dir
+        self.port = find_free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.server = embedded.locate(data_dir)
+        self._settings = {"PULSE_ENV": "development", "WEB_CONCURRENCY": "2", **settings}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        """Everything the processes printed."""
+        return self.data_dir.with_suffix(".log")
+
+    def start(self) -> None:
+        """Start it and return when it is ready."""
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_", "REDIS_"))},
+            **self._settings, "HOST": "127.0.0.1", "PORT": str(self.port), "PULSE_DATA_DIR": str(self.data_dir),
+        }  # fmt: skip
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pulse.cli", "serve"], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        self.await_ready()
+
+    def await_ready(self, timeout_s: float = 90) -> None:
+        """Return when the service says that it is ready."""
+        wait_until(self.is_ready, timeout_s, lambda: self.log.read_text(errors="replace")[-3000:])
+
+    def is_ready(self) -> bool:
+        """Ask it."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/health/ready", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def stop(self) -> int:
+        """Stop it as Ctrl-C does and return its exit status."""
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+        status = self._process.wait(60)
+        embedded.stop(self.server)  # of a supervisor that was killed
+        return status
+
+    def processes(self, part: str) -> list[psutil.Process]:
+        """Find `supervisor`, `web` (gunicorn's master), `web-worker`, `worker` or `postgres`."""
+        if part == "postgres":
+            pid = int((self.server.data_dir / "postmaster.pid").read_text().split()[0])
+            return [psutil.Process(pid)]
+        assert self._process is not None
+        supervisor = psutil.Process(self._process.pid)
+        if part == "supervisor":
+            return [supervisor]
+        children = supervisor.children()
+        web = [child for child in children if "gunicorn" in " ".join(child.cmdline())]
+        if part == "web":
+            return web
+        if part == "web-worker":
+            return [worker for master in web for worker in master.children()]
+        return [child for child in children if child not in web]
+
+    def kill(self, part: str) -> None:
+        """Kill a part with SIGKILL and return when it is gone."""
+        process = self.processes(part)[0]
+        process.kill()
+        if part == "supervisor":
+            assert self._process is not None
+            self._process.wait(10)
+        else:
+            wait_until(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, 10)
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 30, explain: Callable[[], str] = lambda: "") -> None:
+    """Return when the condition holds; fail with `explain()` when it does not in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {explain()}"
+        time.sleep(0.05)

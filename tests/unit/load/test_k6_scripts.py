@@ -1,0 +1,71 @@
+"""The k6 scripts are valid, hold the service's own targets, and send in an open loop."""
+
+import json
+import re
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pulse.monitor.targets import TARGETS
+
+ROOT = Path(__file__).resolve().parents[3]
+FOLDER = ROOT / "tests" / "load"
+LIMITS = {target.id: target for target in TARGETS}
+
+
+@cache
+def _inspect(script: str) -> dict[str, Any]:
+    k6 = Path(sys.executable).with_name("k6")
+    done = subprocess.run([k6, "inspect", FOLDER / script], capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _threshold(script: str, kind: str, part: int) -> float | None:
+    for text in _inspect(script)["thresholds"][f"http_req_duration{{stage:steady,kind:{kind}}}"]:
+        match = re.fullmatch(rf"p\({part}\)<(\d+)", text)
+        if match:
+            return float(match[1])
+    return None
+
+
+@pytest.mark.parametrize(
+    ("script", "kind", "id"),
+    [
+        ("ingestion.js", "single", "ingest.single.p50"),
+        ("ingestion.js", "single", "ingest.single.p95"),
+        ("ingestion.js", "single", "ingest.single.p99"),
+        ("ingestion.js", "batch", "ingest.batch.p99"),
+        ("queries.js", "historical", "reports.historical.p50"),
+        ("queries.js", "historical", "reports.historical.p95"),
+        ("queries.js", "historical", "reports.historical.p99"),
+        ("queries.js", "realtime", "reports.realtime.p99"),
+    ],
+)
+def test_thresholds_are_the_targets(script: str, kind: str, id: str) -> None:
+    assert _threshold(script, kind, int(id[-2:])) == LIMITS[id].below
+
+
+def test_the_targets_written_to_results_are_the_services() -> None:
+    text = (FOLDER / "settings.js").read_text()
+    found = re.findall(r"'([\w.]+)': \{ name: '([^']+)', (above|below): (\d+), unit: '([^']+)' \}", text)
+    assert {row[0] for row in found} == {target.id for target in TARGETS if target.area != "database"}
+    for id, name, side, limit, unit in found:
+        assert (LIMITS[id].name, getattr(LIMITS[id], side), LIMITS[id].unit) == (name, float(limit), unit)
+
+
+@pytest.mark.parametrize("script", ["ingestion.js", "queries.js"])
+def test_the_loop_is_open(script: str) -> None:
+    scenarios = _inspect(script)["scenarios"]
+    assert {scenario["executor"] for scenario in scenarios.values()} == {"constant-arrival-rate"}
+
+
+def test_ten_thousand_events_a_second_are_offered() -> None:
+    scenarios = _inspect("ingestion.js")["scenarios"]
+    per_s = {name: scenarios[f"{name}_steady"]["rate"] / 10 for name in ("single", "batch")}
+    assert scenarios["single_steady"]["timeUnit"] == "10s"
+    assert per_s["single"] + 100 * per_s["batch"] == 10_000
