@@ -167,6 +167,7 @@ def _install_hooks(app: Flask) -> None:
             response.status_code,
             (time.perf_counter() - g.started_at) * 1000,
         )
+        recorder.clear_route()
         if "pulse_request_id" in g or "X-Request-Id" in request.headers or response.status_code >= 400:
             response.headers["X-Request-Id"] = request_id()
         return response

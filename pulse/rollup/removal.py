@@ -26,7 +26,7 @@ def remove_deleted(engine: Engine) -> int:
             while _remove_piece(engine, statement, project_id) == CHUNK:
                 pass
         with engine.begin() as connection:
-            for statement in (Q.remove_hourly, Q.remove_live, Q.remove_drops, Q.finish_removal):
+            for statement in (Q.remove_weekly, Q.remove_hourly, Q.remove_live, Q.remove_drops, Q.finish_removal):
                 connection.execute(statement, {"project_id": project_id})
         removed += 1
 

@@ -69,12 +69,12 @@ class PulsePool(QueuePool):
 
     def snapshot(self) -> PoolStatus:
         """Return the present state of the pool."""
-        idle = self.checkedin()
-        in_use = self.checkedout()  # callers blocked in the queue hold no slot
+        total = self.size() + self._overflow  # one reading: callers blocked in the queue hold no slot
+        idle = min(self.checkedin(), total)
         return PoolStatus(
-            total=idle + in_use,
+            total=total,
             idle=idle,
-            in_use=in_use,
+            in_use=total - idle,
             waiting=self._waiting,
             max=self.size(),
             min=self._min_size,

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 
 from tests.browser import recorder as recording
 from tests.browser.recorder import Recorder
@@ -22,12 +22,18 @@ def find_chromium() -> str | None:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Chromium: $CHROMIUM, else the system's, else Playwright's own."""
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
+def playwright() -> Iterator[Playwright]:
+    """Playwright, which runs once in a process."""
+    with sync_playwright() as found:
         yield found
-        found.close()
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    """Chromium: $CHROMIUM, else the system's, else Playwright's own."""
+    found = playwright.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
+    yield found
+    found.close()
 
 
 @pytest.fixture

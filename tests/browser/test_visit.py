@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Playwright
 
 from tests.browser.conftest import ARGUMENTS, find_chromium
 from tests.running import RunningService, wait_until
@@ -38,24 +38,25 @@ def report(service: RunningService, name: str) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(180)
-def test_a_visit_to_the_demo_site_comes_back_in_the_reports_and_on_the_page(service: RunningService) -> None:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=find_chromium(), args=[*ARGUMENTS, f"--user-agent={AGENT}"]
-        )
-        page = browser.new_page()
-        page.goto(f"{service.url}/demo")
-        page.get_by_role("link", name="See the plans").click()
-        page.wait_for_load_state("networkidle")
-        wait_until(lambda: report(service, "realtime")["recentPageviews"] >= 2)
-        wait_until(lambda: report(service, "analytics")["overview"]["pageviews"] >= 2)
-        live, total = report(service, "realtime"), report(service, "analytics")
-        assert live["activeVisitors"] == 1
-        assert total["overview"]["uniqueVisitors"] == total["overview"]["sessions"] == 1
-        assert {row["path"] for row in total["topPages"]} >= {"/demo/pricing"}
-        assert total["breakdowns"]["browsers"][0]["name"] == "Chrome"
+def test_a_visit_to_the_demo_site_comes_back_in_the_reports_and_on_the_page(
+    service: RunningService, playwright: Playwright
+) -> None:
+    browser = playwright.chromium.launch(
+        executable_path=find_chromium(), args=[*ARGUMENTS, f"--user-agent={AGENT}"]
+    )
+    page = browser.new_page()
+    page.goto(f"{service.url}/demo")
+    page.get_by_role("link", name="See the plans").click()
+    page.wait_for_load_state("networkidle")
+    wait_until(lambda: report(service, "realtime")["recentPageviews"] >= 2)
+    wait_until(lambda: report(service, "analytics")["overview"]["pageviews"] >= 2)
+    live, total = report(service, "realtime"), report(service, "analytics")
+    assert live["activeVisitors"] == 1
+    assert total["overview"]["uniqueVisitors"] == total["overview"]["sessions"] == 1
+    assert {row["path"] for row in total["topPages"]} >= {"/demo/pricing"}
+    assert total["breakdowns"]["browsers"][0]["name"] == "Chrome"
 
-        page.goto(service.url)
-        page.get_by_text("/demo/pricing").first.wait_for()
-        assert page.evaluate("document.cookie") == ""
-        browser.close()
+    page.goto(service.url)
+    page.get_by_text("/demo/pricing").first.wait_for()
+    assert page.evaluate("document.cookie") == ""
+    browser.close()

@@ -30,7 +30,8 @@ def test_batches_folded_two_weeks_ago(engine: Engine, monkeypatch: pytest.Monkey
         connection.execute(
             text(
                 "INSERT INTO ingest_batches SELECT n, gen_random_uuid(), 1, now() - interval '30 days',"
-                " CASE WHEN n <= 5 THEN now() - interval '15 days' WHEN n <= 7 THEN now() - interval '13 days' END"
+                " CASE WHEN n <= 6 THEN now() - interval '15 days' WHEN n <= 8 THEN now() - interval '13 days' END,"
+                " n <> 6"  # whose goals are not counted yet
                 " FROM generate_series(1, 9) n"
             )
         )
