@@ -1,6 +1,7 @@
 """The background worker: a table of jobs, run by one leader."""
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -23,7 +24,9 @@ from pulse.storage import schema
 log = logging.getLogger("pulse.jobs")
 
 _LEADER_LOCK = 7204461150981880  # schema.sql and fold.sql lock others
-FOLD_EVERY_S = 0.4
+FOLD_EVERY_S = 0.5
+FOLD_EVENTS = 20_000
+NICENESS = 5  # the folder's bursts give way to requests that somebody waits for
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +60,22 @@ def list_jobs(engine: Engine, config: Config) -> list[Job]:
 
 
 def fold_all(engine: Engine) -> None:
-    """Fold until nothing waits."""
+    """Fold what waits; go on at once only while folds are full.
+
+    What comes meanwhile is left for the next time: each fold pays once for every summary row it touches, so at 10,000
+    events/s folds of 400 events took twice the processor time of folds of 4,000.
+    """
     while True:
         started_at = time.perf_counter()
-        result = fold.fold_once(engine)
+        result = fold.fold_once(engine, FOLD_EVENTS)
         if result.batches == 0:
             recorder.gauge("fold_lag_s", 0.0)
             return
         recorder.gauge("fold_lag_s", result.lag_s)
         recorder.count("folded_events", result.events)
         recorder.observe("fold_ms", (time.perf_counter() - started_at) * 1000)
+        if result.events < FOLD_EVENTS // 2:
+            return
 
 
 class Worker:
@@ -79,6 +88,7 @@ class Worker:
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT; a second worker waits here until the leader is gone."""
+        os.nice(NICENESS)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
         while not self._stop.is_set():
