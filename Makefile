@@ -2,7 +2,12 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar off -c constraints.txt
+PIP    := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+
+# pip says nothing but errors; a dot a second shows that it is at work.
+define install
+	@$(PIP) $(1) & pid=$$!; while kill -0 $$pid 2>/dev/null; do printf .; sleep 1; done; echo; wait $$pid
+endef
 
 BASE_URL   ?= http://localhost:3001
 API_KEY    ?= test_api_key
@@ -19,12 +24,13 @@ $(VENV)/run.stamp: constraints.txt setup.cfg pyproject.toml
 	@echo "Creating the virtual environment (once) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing pinned packages (once, under a minute) ..."
-	@$(PIP) -e .
+	$(call install,-e .)
+	@$(PIP) -e '.[fast]' 2>/dev/null || echo "No C compiler here: requests are parsed in Python, which costs some speed."
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp
 	@echo "Installing what the tests need (once) ..."
-	@$(PIP) -e '.[dev]'
+	$(call install,-e '.[dev]')
 	@touch $@
 
 setup: $(VENV)/dev.stamp ## the virtual environment with everything, tests included

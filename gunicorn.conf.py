@@ -6,15 +6,20 @@ from gevent import monkey
 monkey.patch_all()
 
 import gc  # noqa: E402
+import sys  # noqa: E402
 from typing import Any  # noqa: E402
 
 from psycogreen.gevent import patch_psycopg  # noqa: E402
 
 from pulse.config import load_config  # noqa: E402
-from pulse.web import single_write  # noqa: E402
+from pulse.errors import ConfigError  # noqa: E402
+from pulse.web import gunicorn_answers  # noqa: E402
 
 patch_psycopg()
-_config = load_config()
+try:
+    _config = load_config()
+except ConfigError as error:
+    sys.exit(str(error))
 
 bind = f"[{_config.host}]:{_config.port}" if ":" in _config.host else f"{_config.host}:{_config.port}"
 workers = _config.web_concurrency
@@ -25,7 +30,7 @@ keepalive = 75  # longer than load balancers keep theirs (60 s), so that they cl
 timeout = 60
 graceful_timeout = 20
 max_requests = 0
-http_parser = "fast"  # gunicorn_h1c, in C
+http_parser = "auto"  # gunicorn_h1c, in C, where it is installed: it comes as source and needs a compiler
 limit_request_line = 8190
 limit_request_fields = 64
 control_socket_disable = True
@@ -37,8 +42,8 @@ forwarded_allow_ips = ""  # TRUSTED_PROXIES decides, in the application
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Answer with one write instead of two."""
-    single_write.install()
+    """Answer with one write instead of two, and never with an HTML error page."""
+    gunicorn_answers.install()
 
 
 def post_worker_init(worker: Any) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from pulse.cache import cache
 from pulse.config import Config, load_config
-from pulse.errors import ConfigError, Unavailable
+from pulse.errors import ConfigError
 from pulse.ingest import geo
 from pulse.ingest.spool import Spool
 from pulse.ingest.visitor import Identity, SaltStore
@@ -21,7 +21,7 @@ from pulse.monitor import recorder, shared
 from pulse.storage import embedded
 from pulse.storage.engine import Database, build_engine
 from pulse.storage.pool import start_reaper
-from pulse.storage.projects import count_administrators, get_secret
+from pulse.storage.projects import NO_ADMINISTRATOR, count_administrators, get_secret
 from pulse.web import (
     analytics,
     auth,
@@ -45,11 +45,13 @@ log = logging.getLogger("pulse.app")
 REPORT_TIMEOUT_MS = 10_000
 INGEST_TIMEOUT_MS = 5_000
 SALT_REFRESH_S = 1800
-BOOT_PATIENCE_S = 45
 
 
 def create_app(config: Config | None = None) -> Flask:
-    """Build the web application; it expects a migrated database. Raises ConfigError."""
+    """Build the web application; it expects a migrated database.
+
+    Raises ConfigError, and Unavailable while PostgreSQL is away.
+    """
     config = config or load_config()
     set_up_logging(config, request_id)
     geo.use_database(config.geoip_database)
@@ -62,13 +64,9 @@ def create_app(config: Config | None = None) -> Flask:
         autocommit=True,
     )
     salts = SaltStore(database.primary)
-    _await_database(database)
     with database.begin() as connection:
         if config.env == "production" and count_administrators(connection) == 0:
-            raise ConfigError(
-                "PULSE_ENV=production needs an administrator: `pulse user create you@example.com` makes a login,"
-                " `pulse key create --admin` a key."
-            )
+            raise ConfigError(NO_ADMINISTRATOR)
         secret_key = config.secret_key.encode() if config.secret_key else get_secret(connection, "cookies")
     identity = salts.load()
     app = Flask("pulse", static_folder=None, template_folder="web/templates")
@@ -84,23 +82,6 @@ def create_app(config: Config | None = None) -> Flask:
     _register_blueprints(app, config)
     _keep_salts_fresh(salts, identity)
     return app
-
-
-def _await_database(database: Database) -> None:
-    """Wait for PostgreSQL: a worker that gave up here would make gunicorn end all the others.
-
-    Raises Unavailable after BOOT_PATIENCE_S, short of the time after which gunicorn ends a silent worker.
-    """
-    deadline = time.monotonic() + BOOT_PATIENCE_S
-    while True:
-        try:
-            with database.begin():
-                return
-        except Unavailable:
-            if time.monotonic() > deadline:
-                raise
-        log.warning("this worker waits for PostgreSQL")
-        time.sleep(0.5)
 
 
 def database_url(config: Config) -> str:

@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from pulse import __version__
 from pulse.config import Config, load_config
@@ -29,6 +30,10 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except OSError as error:
+            raise click.ClickException(str(error)) from error
+        except DBAPIError as error:
+            raise click.ClickException(f"The database can't be used: {str(error.orig).strip()}") from error
         except (ConfigError, PulseError) as error:
             text = str(error)
             if isinstance(error, PulseError) and error.details:
@@ -55,9 +60,9 @@ def serve() -> None:
     with supervisor.alone():
         try:
             with console.status("Preparing the database …"):
-                applied = supervisor.prepare_database()
-            for name in applied:
-                console.print(f"  applied migration {name}")
+                supervisor.prepare_database()
+            if config.env == "production":
+                _require_administrator(config)
             with console.status("Starting the workers …"):
                 supervisor.start()
             _welcome(config)
@@ -66,6 +71,12 @@ def serve() -> None:
             with console.status("Stopping …"):
                 supervisor.stop()
             console.print("Stopped.")
+
+
+def _require_administrator(config: Config) -> None:
+    with _connected(config) as connection:
+        if projects.count_administrators(connection) == 0:
+            raise ConfigError(projects.NO_ADMINISTRATOR)
 
 
 def _welcome(config: Config) -> None:

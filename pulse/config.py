@@ -31,7 +31,7 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
-        if not re.fullmatch(r"\s*\d{1,12}\s*", text) or not low <= int(text) <= high:
+        if not re.fullmatch(r"\s*[0-9]{1,12}\s*", text) or not low <= int(text) <= high:
             raise ValueError(f"a whole number from {low} to {high}")
         return int(text)
 
@@ -100,6 +100,12 @@ def _text(text: str) -> str:
     return text
 
 
+def _host(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.:\[\]%-]{1,253}", text.strip()):
+        raise ValueError("a host name or an address")
+    return text.strip()
+
+
 def _setting(variable: str, default: Any, parse: Callable[[str], Any], help: str, unit: str = "") -> Any:
     meta = {"variable": variable, "parse": parse, "help": help, "unit": unit}
     return field(default=default, metadata=meta)
@@ -114,7 +120,7 @@ class Config:
         "`development`, `production` or `test`; production refuses to start without SECRET_KEY, DATABASE_URL and an"
         " administrator",
     )
-    host: str = _setting("HOST", "127.0.0.1", _text, "address the service listens on")
+    host: str = _setting("HOST", "127.0.0.1", _host, "address the service listens on")
     port: int = _setting("PORT", 3001, _integer(1, 65535), "port the service listens on")
     web_concurrency: int = _setting(
         "WEB_CONCURRENCY", os.cpu_count() or 1, _integer(1, 256), "gunicorn workers; default: the number of cores"
@@ -147,7 +153,7 @@ class Config:
         "REDIS_URL", None, _url("redis", "rediss", "unix", "valkey", "valkeys", "redis+sentinel", "redis+cluster"),
         "shared cache (Redis or Valkey); unset, with REDIS_HOST unset too: an in-process cache",
     )
-    redis_host: str | None = _setting("REDIS_HOST", None, _text, "host of the shared cache, instead of REDIS_URL")
+    redis_host: str | None = _setting("REDIS_HOST", None, _host, "host of the shared cache, instead of REDIS_URL")
     redis_port: int = _setting("REDIS_PORT", 6379, _integer(1, 65535), "its port")
     redis_password: str | None = _setting("REDIS_PASSWORD", None, _text, "its password")
     redis_db: int = _setting("REDIS_DB", 0, _integer(0, 15), "its database number")

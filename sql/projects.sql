@@ -64,12 +64,16 @@ FROM api_keys k WHERE k.key_hash = :key_hash AND k.revoked_at IS NULL;
 -- name: create_user
 -- A dashboard login; a second call for the same address sets the new password.
 INSERT INTO users (email, password_hash) VALUES (:email, :password_hash)
-ON CONFLICT (email) DO UPDATE SET password_hash = excluded.password_hash
-RETURNING id, email, password_hash, created_at;
+ON CONFLICT (email) DO UPDATE SET password_hash = excluded.password_hash, logins = users.logins + 1
+RETURNING id, email, password_hash, logins, created_at;
 
 -- name: find_user
 -- The login of an address.
-SELECT id, email, password_hash, created_at FROM users WHERE email = :email;
+SELECT id, email, password_hash, logins, created_at FROM users WHERE email = :email;
+
+-- name: end_logins
+-- Void every cookie of a user.
+UPDATE users SET logins = logins + 1 WHERE email = :email;
 
 -- name: count_administrators
 -- Logins and administrator keys: production needs one.

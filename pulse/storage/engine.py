@@ -55,6 +55,7 @@ def build_engine(
         pool_size=config.database_pool_max,
         pool_timeout=config.database_pool_acquire_timeout_ms / 1000,
         pool_recycle=3600,
+        hide_parameters=True,  # errors are logged, and parameters hold secrets and visitors' data
         connect_args={
             "application_name": application_name,
             "connect_timeout": 5,

@@ -1,6 +1,7 @@
 """Projects, their API keys, and the people who may log in."""
 
 import hashlib
+import re
 import secrets
 from datetime import datetime
 from zoneinfo import ZoneInfo, available_timezones
@@ -17,6 +18,10 @@ Q = load_queries("projects")
 
 SCOPES = ("ingest", "read", "admin")
 DEVELOPMENT_KEY = "test_api_key"
+NO_ADMINISTRATOR = (
+    "PULSE_ENV=production needs an administrator: `pulse user create you@example.com` makes a login,"
+    " `pulse key create --admin` a key."
+)
 _PASSWORD_MIN = 10
 _hasher = PasswordHasher()
 
@@ -50,6 +55,7 @@ class User(msgspec.Struct, frozen=True):
     id: int
     email: str
     password_hash: str
+    logins: int
     created_at: datetime
 
 
@@ -70,15 +76,27 @@ def get_project(connection: Connection, project_id: int) -> Project:
 
 def check_timezone(name: str, field: str = "timezone") -> str:
     """Return a time zone's name. Raises Invalid for one the IANA database does not hold."""
-    if name not in available_timezones():
+    if name not in available_timezones() - {"Factory", "localtime"}:
         raise Invalid(
             "The time zone is unknown.", details=[Detail(field, f"{name[:64]!r} is no IANA time zone (Europe/Berlin)")]
         )
     return ZoneInfo(name).key
 
 
+def _check_labels(name: str | None, domain: str | None) -> None:
+    """Raise Invalid for a name or domain that can't be shown."""
+    problems = []
+    if name is not None and not (len(name.strip()) >= 1 and len(name) <= 100 and name.isprintable()):
+        problems.append(Detail("name", "1 to 100 printable characters"))
+    if domain is not None and not re.fullmatch(r"[A-Za-z0-9_.:\[\]-]{1,253}", domain):
+        problems.append(Detail("domain", "a host name of at most 253 characters"))
+    if problems:
+        raise Invalid("The project is not usable.", details=problems)
+
+
 def create_project(connection: Connection, name: str, timezone: str = "UTC", domain: str | None = None) -> Project:
     """Store a new project. Raises Invalid."""
+    _check_labels(name, domain)
     values = {"name": name, "timezone": check_timezone(timezone), "domain": domain}
     return Project(**connection.execute(Q.create_project, values).mappings().one())
 
@@ -93,6 +111,7 @@ def update_project(
 ) -> Project:
     """Change what is given. Raises NotFound or Invalid."""
     before = get_project(connection, project_id)
+    _check_labels(name, None if domain is msgspec.UNSET else domain)
     values = {
         "id": project_id,
         "name": name,
@@ -201,6 +220,17 @@ def check_password(connection: Connection, email: str, password: str) -> User | 
     except VerificationError:
         return None
     return User(**row) if row else None
+
+
+def find_logins(connection: Connection, email: str) -> int | None:
+    """Return the generation whose cookies are valid, or None for an unknown user."""
+    row = connection.execute(Q.find_user, {"email": email}).mappings().first()
+    return int(row["logins"]) if row else None
+
+
+def end_logins(connection: Connection, email: str) -> None:
+    """Make every cookie of a user void, on all machines."""
+    connection.execute(Q.end_logins, {"email": email})
 
 
 def count_administrators(connection: Connection) -> int:

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from pulse.config import Config
 from pulse.errors import Forbidden, RateLimited
-from pulse.storage.projects import check_password
+from pulse.storage.projects import check_password, end_logins
 from pulse.web.access import client_address, is_own_machine, presented_key
 from pulse.web.pages import Access, render_login
 from pulse.web.service import service
@@ -54,11 +54,18 @@ def install(app: Flask, config: Config) -> Access:
         session.clear()  # a new session: a token planted before the login is worth nothing after it
         session.permanent = True
         session["user"] = user.email
+        session["logins"] = user.logins
+        service().forget()
         return redirect(target, 303)
 
     @blueprint.post("/logout")
     def log_out() -> ResponseReturnValue:
         _check_token(request.form.get("csrf_token", ""))
+        user = _user()
+        if user is not None:  # a copy of the cookie must not outlive it
+            with service().database.begin() as connection:
+                end_logins(connection, user)
+            service().forget()
         session.clear()
         return redirect("/login", 303)
 
@@ -116,7 +123,9 @@ def load_user() -> None:
 
 def _user() -> str | None:
     user = session.get("user")
-    return user if isinstance(user, str) else None
+    if not isinstance(user, str) or service().logins.get(user) != session.get("logins"):
+        return None
+    return user
 
 
 def _csrf_token() -> str:
@@ -147,4 +156,4 @@ def _own_path(text: str) -> str:
         return "/"
     if parts.scheme or parts.netloc or not text.startswith("/") or text.startswith(("//", "/\\")) or "\\" in text:
         return "/"
-    return text
+    return text if text.isprintable() else "/"

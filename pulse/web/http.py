@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from flask import Blueprint, Flask, Response, g, request
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from pulse.errors import BadRequest, Detail, Invalid, PulseError, TooLarge, UnsupportedMediaType
@@ -118,7 +119,7 @@ def answer_error(error: PulseError) -> Response:
         response.headers["Retry-After"] = str(error.retry_after_s)
     if error.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
-    if error.status == 413:
+    if error.status == 413 or "pulse_unread" in g:
         response.headers["Connection"] = "close"  # or the server would read all that is still coming
     return response
 
@@ -175,8 +176,9 @@ def read_body() -> bytes:
         connection.settimeout(BODY_TIMEOUT_S)
     try:
         body = request.stream.read(MAX_BODY_BYTES + 1) if length is None else request.get_data(cache=False)
-    except OSError:
-        raise BadRequest(f"The body did not arrive whole within {BODY_TIMEOUT_S} s.") from None
+    except (OSError, ParseException):
+        g.pulse_unread = True
+        raise BadRequest(f"The body did not arrive whole and well-formed within {BODY_TIMEOUT_S} s.") from None
     if len(body) > MAX_BODY_BYTES:
         raise _too_large()
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
@@ -241,6 +243,8 @@ def _explain(message: str, where: str) -> Invalid:
     match = _PATH.fullmatch(message)
     path = (match[2] if match else None) or where
     rule = (match[1] if match else message).replace("`", "")
+    if "matching regex" in rule:
+        rule = "holds characters that are not allowed here, or nothing to see"
     missing = re.search(r"missing required field (\w+)", rule)
     if missing:
         path, rule = (f"{path}.{missing[1]}" if path != where else missing[1]), "is required"

@@ -13,7 +13,7 @@ from pulse.errors import PulseError, Unavailable
 from pulse.ingest.visitor import Identity
 from pulse.ingest.writer import GroupWriter
 from pulse.storage.engine import Database
-from pulse.storage.projects import ApiKey, Project, find_key, get_project
+from pulse.storage.projects import DEVELOPMENT_KEY, ApiKey, Project, find_key, find_logins, get_project
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -70,11 +70,18 @@ class Service:
     def __post_init__(self) -> None:
         self.keys: Remembered[str, ApiKey | None] = Remembered(self._find_key)
         self.projects: Remembered[int, Project] = Remembered(self._get_project)
+        self.logins: Remembered[str, int | None] = Remembered(self._find_logins)
         self.stopping = threading.Event()
 
     def _find_key(self, text: str) -> ApiKey | None:
+        if text == DEVELOPMENT_KEY and self.config.env == "production":
+            return None  # everybody knows it; a database that began in development may still hold it
         with self.database.begin() as connection:
             return find_key(connection, text)
+
+    def _find_logins(self, email: str) -> int | None:
+        with self.database.begin() as connection:
+            return find_logins(connection, email)
 
     def _get_project(self, project_id: int) -> Project:
         with self.database.begin() as connection:
@@ -83,6 +90,7 @@ class Service:
     def forget(self) -> None:
         """Drop what is remembered of keys and projects, after a change made here."""
         self.keys.forget()
+        self.logins.forget()
         self.projects.forget()
 
 

@@ -6,7 +6,7 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from pulse.errors import Detail, Forbidden, Invalid, Unauthorized, UnsupportedMediaType
-from pulse.ingest.event import decode_batch, decode_event
+from pulse.ingest.event import EventError, decode_batch, decode_event
 from pulse.ingest.pipeline import Accepted, Drop, RequestFacts, enrich
 from pulse.ingest.uuid7 import new_event_id
 from pulse.web.access import client_address, presented_key
@@ -85,7 +85,7 @@ def track_batch() -> Response:
     if not batch.events:
         raise Invalid(
             "None of the events can be stored.",
-            details=[Detail(f"events[{error.index}].{error.field}", error.message) for error in batch.errors],
+            details=[Detail(_name(error), error.message) for error in batch.errors],
         )
     accepted: list[Accepted] = []
     ids: list[str] = []
@@ -101,6 +101,11 @@ def track_batch() -> Response:
         parts.writer.submit(accepted)
     faults = [EventFault(error.index, error.field, error.message) for error in batch.errors]
     return answer_json(BatchAnswer(len(ids), len(faults), ids, faults))
+
+
+def _name(error: EventError) -> str:
+    place = f"events[{error.index}]"
+    return place if error.field == "events" else f"{place}.{error.field}"
 
 
 def _read_facts(parts: Service) -> RequestFacts:

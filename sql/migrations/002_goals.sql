@@ -25,9 +25,10 @@ CREATE TABLE goal_daily (
     goal_id      integer NOT NULL REFERENCES goals ON DELETE CASCADE,
     day          date NOT NULL,
     value        numeric NOT NULL,
-    visitors     bytea STORAGE MAIN NOT NULL,  -- HLL sketch
+    visitors     bytea NOT NULL,  -- HLL sketch
     PRIMARY KEY (goal_id, day)
 ) WITH (fillfactor = 80, toast_tuple_target = 8160);
+ALTER TABLE goal_daily ALTER COLUMN visitors SET STORAGE MAIN;
 
 -- Completions in sessions that a campaign brought. The three labels together can be longer than an index entry may be.
 CREATE TABLE goal_campaigns (

@@ -11,6 +11,7 @@ CREATE TABLE summary_weekly (
     week         date NOT NULL,                  -- Monday
     dimension    text NOT NULL,
     value        text NOT NULL,
-    visitors     bytea STORAGE MAIN NOT NULL,
+    visitors     bytea NOT NULL,
     PRIMARY KEY (project_id, week, dimension, value)
 ) WITH (toast_tuple_target = 8160);
+ALTER TABLE summary_weekly ALTER COLUMN visitors SET STORAGE MAIN;

@@ -148,6 +148,29 @@ def test_logging_out_ends_it_and_needs_the_token_too(client: FlaskClient, user: 
     assert client.get("/").status_code == 303
 
 
+def test_a_copied_cookie_ends_with_the_login(client: FlaskClient, app: Flask, user: str) -> None:
+    log_in(client)
+    copy = client.get_cookie("pulse_session")
+    assert copy is not None
+    thief = app.test_client()
+    thief.set_cookie("pulse_session", copy.value)
+    assert thief.get("/api/v1/projects").status_code == 200
+    client.post("/logout", data={"csrf_token": csrf_token(client.get("/").text)})
+    assert error_of(thief.get("/api/v1/projects"), 401) == "UNAUTHORIZED"
+
+
+def test_a_new_password_ends_the_logins_made_with_the_old_one(
+    client: FlaskClient, app: Flask, user: str, engine: Engine
+) -> None:
+    log_in(client)
+    with engine.begin() as connection:
+        create_user(connection, EMAIL, "another long password")
+    app.extensions["pulse"].forget()  # in another process: two seconds
+    assert client.get("/").status_code == 303
+    assert log_in(client, "another long password").status_code == 303
+    assert client.get("/").status_code == 200
+
+
 def test_who_is_logged_in_may_log_in_again(client: FlaskClient, user: str) -> None:
     log_in(client)
     token = csrf_token(client.get("/").text)
@@ -158,7 +181,7 @@ def test_who_is_logged_in_may_log_in_again(client: FlaskClient, user: str) -> No
 ELSEWHERE = [
     "https://evil.example", "//evil.example", "///evil.example", "/\\evil.example", "\\\\evil.example",
     "/\t/evil.example", "/\n/evil.example", "javascript:alert(1)", "evil.example", "/a\\b", "http:evil.example", "//[", "http://[::1",
-    " //evil.example",
+    " //evil.example", "/performance\r\nX-Injected: yes",
 ]  # fmt: skip
 
 
@@ -276,6 +299,13 @@ def test_outside_of_development_nothing_is_open(build: Build, user: str, env: st
     for path in ("/performance", "/performance/queries", "/metrics", "/projects", "/projects/1/analytics"):
         assert error_of(client.get(f"/api/v1{path}"), 401) == "UNAUTHORIZED"
     assert client.get("/demo").status_code == 404
+
+
+def test_the_development_key_is_worth_nothing_in_production(build: Build, user: str) -> None:
+    event = {"json": {"type": "pageview", "url": "https://example.com/"}, "headers": {"X-API-Key": "test_api_key"}}
+    assert build(env="development").test_client().post("/api/v1/track/event", **event).status_code == 200
+    answer = build(env="production").test_client().post("/api/v1/track/event", **event)
+    assert error_of(answer, 401) == "UNAUTHORIZED"
 
 
 def test_production_does_not_start_without_an_administrator(build: Build, user: str, engine: Engine) -> None:

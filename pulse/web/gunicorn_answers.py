@@ -1,5 +1,7 @@
-"""Gunicorn's response, with head and body in one write."""
+"""What gunicorn itself sends: answers in one write, and its own errors in the shape of all others."""
 
+import json
+from http import HTTPStatus
 from typing import Any
 
 from gunicorn import util
@@ -15,6 +17,12 @@ class SingleWriteResponse(wsgi.Response):  # type: ignore[misc]
 
     _head = b""
     headers_sent: bool
+
+    def process_headers(self, headers: list[tuple[str, str]]) -> None:
+        """Close the connection where the application says so; gunicorn passes that header over."""
+        if ("Connection", "close") in headers:
+            self.force_close()
+        super().process_headers(headers)
 
     def send_headers(self) -> None:
         """Prepare the head; it goes out with what comes next."""
@@ -43,7 +51,20 @@ class SingleWriteResponse(wsgi.Response):  # type: ignore[misc]
         super().close()
 
 
+def write_error(sock: Any, status_int: int, reason: str, mesg: str) -> None:
+    """Answer a request that never reached the application (gunicorn's own answer is an HTML page)."""
+    code = "BAD_REQUEST" if status_int < 500 else "INTERNAL_ERROR"
+    message = f"The request can't be read: {reason}." if status_int < 500 else "Something went wrong here."
+    body = json.dumps({"success": False, "error": code, "message": message}).encode()
+    head = (
+        f"HTTP/1.1 {status_int} {HTTPStatus(status_int).phrase}\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    util.write_nonblock(sock, head.encode("latin-1") + body)
+
+
 def install() -> None:
-    """Make gunicorn's workers of this process answer through it."""
+    """Make gunicorn's workers of this process answer so."""
     replacement: Any = SingleWriteResponse
     wsgi.Response = replacement
+    util.write_error = write_error

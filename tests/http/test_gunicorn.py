@@ -1,0 +1,68 @@
+"""What only a real gunicorn shows: broken requests, errors below the application, answers in one piece."""
+
+import json
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.running import RunningService
+
+KEY = "X-API-Key: test_api_key\r\nContent-Type: application/json\r\n"
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[RunningService]:
+    """A service as `make run` starts it."""
+    with tempfile.TemporaryDirectory(prefix="pulse-gunicorn-") as folder:
+        Path(folder).chmod(0o711)
+        running = RunningService(Path(folder) / "var", WEB_CONCURRENCY="1")
+        running.start()
+        yield running
+        assert running.stop() == 0
+
+
+def send(service: RunningService, request: str) -> tuple[int, dict[str, str], bytes]:
+    """Send bytes as they are and read until the server closes."""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+        connection.sendall(request.encode("latin-1"))
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status, *lines = head.decode("latin-1").split("\r\n")
+    return int(status.split()[1]), dict(line.split(": ", 1) for line in lines), body
+
+
+@pytest.mark.parametrize(
+    ("request_text", "status"),
+    [
+        (f"POST /api/v1/track/event HTTP/1.1\r\nHost: x\r\n{KEY}Transfer-Encoding: chunked\r\n\r\nZZ\r\nabc\r\n", 400),
+        ("GET / HTTP/9.9\r\n\r\n", 505),
+        ("nonsense\r\n\r\n", 400),
+        (f"GET /{'x' * 9000} HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (f"GET / HTTP/1.1\r\nHost: x\r\nX: {'x' * 9000}\r\n\r\n", 431),
+        ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+    ],
+)
+def test_broken_requests_get_the_one_error_shape_and_an_end(
+    service: RunningService, request_text: str, status: int
+) -> None:
+    found, headers, body = send(service, request_text)
+    assert found in (status, 400)
+    assert headers["Content-Type"] == "application/json" and headers["Connection"] == "close"
+    answer = json.loads(body)
+    assert answer["success"] is False and answer["error"] and answer["message"]
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/docs", "/js/pulse.js", "/api/v1/openapi.json"])
+def test_answers_arrive_whole(service: RunningService, path: str) -> None:
+    status, headers, body = send(service, f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert status == 200 and len(body) == int(headers["Content-Length"])
+
+
+def test_answers_without_a_body_end_too(service: RunningService) -> None:
+    status, headers, body = send(
+        service, "HEAD /docs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    )
+    assert status == 200 and int(headers["Content-Length"]) > 1000 and body == b""
