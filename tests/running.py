@@ -87,6 +87,7 @@ class RunningService:
 
     def kill(self, part: str) -> None:
         """Kill a part with SIGKILL and return when it is gone."""
+        wait_until(lambda: bool(self.processes(part)), 30)  # it may still be on its way back from the last time
         process = self.processes(part)[0]
         process.kill()
         if part == "supervisor":
