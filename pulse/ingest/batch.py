@@ -60,18 +60,20 @@ def store(engine: Engine, batch: Batch) -> None:
     if batch.claims:
         statement = Q.store_claiming
         parameters["claims"] = batch.claims
-    try:
-        _execute(engine, statement, parameters)
-    except DBAPIError as error:
-        is_repeat = getattr(error.orig, "pgcode", None) == _UNIQUE_VIOLATION
-        if not (is_repeat or error.connection_invalidated):
-            raise
-        # The connection may have died while it idled, or after the commit: only the database knows.
-        if is_stored(engine, batch):
+    for is_last in (False, True):
+        try:
+            _execute(engine, statement, parameters)
             return
-        if is_repeat:
-            raise
-        _execute(engine, statement, parameters)
+        except DBAPIError as error:
+            is_repeat = getattr(error.orig, "pgcode", None) == _UNIQUE_VIOLATION
+            if not (is_repeat or error.connection_invalidated):
+                raise
+            # The connection may have died while it idled, after the commit, or while PostgreSQL was still at it (the
+            # second try then waits for the first one's row): only the database knows.
+            if is_stored(engine, batch):
+                return
+            if is_repeat or is_last:
+                raise
 
 
 def _execute(engine: Engine, statement: TextClause, parameters: dict[str, Any]) -> None:

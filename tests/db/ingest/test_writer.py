@@ -5,9 +5,11 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
 
 from pulse.errors import Unavailable
 from pulse.ingest import batch as batches
@@ -16,6 +18,7 @@ from pulse.ingest.spool import Spool
 from pulse.ingest.uuid7 import new_event_id
 from pulse.ingest.writer import GroupWriter
 from pulse.storage.projects import ensure_development_project
+from tests.running import wait_until
 
 
 @pytest.fixture
@@ -102,6 +105,35 @@ def test_storing_a_batch_again_stores_nothing_again(engine: Engine, writer: Grou
     for _ in range(3):
         batches.store(engine, batch)
     assert len(ids(engine)) == 1 and batches.is_stored(engine, batch)
+
+
+def test_a_try_that_is_still_under_way_when_its_connection_is_lost_counts(
+    engine: Engine, writer: GroupWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_ids = batches.BatchIds()
+    rows = json.dumps([json.loads(batches.msgspec.json.encode(row().row))])
+    batch = batches.Batch(batch_ids.next(), batch_ids.writer, 1, rows)
+    parameters = {"batch_id": batch.id, "writer": batch.writer, "events": 1, "rows": rows}
+    lost = OperationalError("", {}, Exception("connection lost"), connection_invalidated=True)
+    tries: list[int] = []
+    execute = batches._execute
+
+    def lose_the_first(*arguments: Any) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise lost
+        execute(*arguments)
+
+    monkeypatch.setattr(batches, "_execute", lose_the_first)
+    done: list[bool] = []
+    thread = threading.Thread(target=lambda: done.append(batches.store(engine, batch) is None))
+    with engine.begin() as connection:
+        connection.execute(batches.Q.store, parameters)  # the first try, which PostgreSQL has not finished
+        thread.start()
+        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'")
+        wait_until(lambda: bool(connection.execute(waiting).scalar()))
+    thread.join(10)
+    assert done == [True] and len(tries) == 2 and len(ids(engine)) == 1
 
 
 def test_a_connection_that_died_while_it_idled_is_replaced(writer: GroupWriter, engine: Engine, spool: Spool) -> None:
