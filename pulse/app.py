@@ -41,6 +41,7 @@ from pulse.web.service import Service
 
 log = logging.getLogger("pulse.app")
 
+API_PREFIX = "/api/v1"
 # A report that takes longer is stopped; an event's group that takes longer goes to the spool.
 REPORT_TIMEOUT_MS = 10_000
 INGEST_TIMEOUT_MS = 5_000
@@ -80,6 +81,7 @@ def create_app(config: Config | None = None) -> Flask:
     install_error_handlers(app)
     _install_hooks(app)
     _register_blueprints(app, config)
+    app.wsgi_app = tracking.TrackingFirst(parts, app.wsgi_app, API_PREFIX)  # type: ignore[method-assign]
     _keep_salts_fresh(salts, identity)
     return app
 
@@ -121,7 +123,7 @@ def _register_blueprints(app: Flask, config: Config) -> None:
     looks = auth.install(app, config)
     blueprints = (tracking, analytics, campaigns, goals, exports, projects, performance, upkeep, health)
     for module in blueprints:
-        app.register_blueprint(module.blueprint, url_prefix="/api/v1")
+        app.register_blueprint(module.blueprint, url_prefix=API_PREFIX)
     app.register_blueprint(pages.make_blueprint(config, looks))
     endpoints = [*tracking.ENDPOINTS]
     for typed in (analytics, campaigns, goals, exports, projects, performance, upkeep, health):

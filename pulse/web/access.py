@@ -2,6 +2,8 @@
 
 import ipaddress
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs
 
 from flask import g, request
 
@@ -25,12 +27,12 @@ class Caller:
 _ADMINISTRATOR = frozenset({"read", "admin"})
 
 
-def client_address(config: Config) -> str:
+def client_address(config: Config, environ: dict[str, Any]) -> str:
     """Return the client's address: the peer's, or past trusted proxies the last one they did not add themselves."""
-    address = request.remote_addr or ""
+    address: str = environ.get("REMOTE_ADDR") or ""
     if not config.trusted_proxies or not _is_within(address, config.trusted_proxies):
         return address
-    for hop in reversed(request.headers.get("X-Forwarded-For", "").split(",")):
+    for hop in reversed(environ.get("HTTP_X_FORWARDED_FOR", "").split(",")):
         candidate = hop.strip().strip("[]")
         if not candidate:
             continue
@@ -76,15 +78,19 @@ def _host_name(host: str) -> str:
     return host if host.endswith("]") else host.rpartition(":")[0] or host
 
 
-def presented_key(*, in_query: bool = False) -> str | None:
-    """Return the API key the request carries; `?api_key=` counts for tracking only."""
-    key = request.headers.get("X-API-Key")
+def presented_key(environ: dict[str, Any]) -> str | None:
+    """Return the API key in the headers of a WSGI request."""
+    key: str | None = environ.get("HTTP_X_API_KEY")
     if key:
         return key
-    authorization = request.headers.get("Authorization", "")
-    if authorization[:7].lower() == "bearer ":
-        return authorization[7:].strip()
-    return request.args.get("api_key") if in_query else None
+    authorization: str = environ.get("HTTP_AUTHORIZATION", "")
+    return authorization[7:].strip() if authorization[:7].lower() == "bearer " else None
+
+
+def key_in_query(environ: dict[str, Any]) -> str | None:
+    """Return the key in `?api_key=`, which is for tracking only: addresses end up in logs."""
+    query: str = environ.get("QUERY_STRING", "")
+    return parse_qs(query).get("api_key", [None])[0] if "api_key=" in query else None
 
 
 def require(scope: str, project_id: int | None = None) -> Caller:
@@ -102,7 +108,7 @@ def require(scope: str, project_id: int | None = None) -> Caller:
 def identify() -> Caller:
     """Return who is asking. Raises Unauthorized."""
     parts = service()
-    text = presented_key()
+    text = presented_key(request.environ)
     if text:
         key = parts.keys.get(text) if len(text) <= 200 else None
         if key is None:

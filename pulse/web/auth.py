@@ -43,7 +43,7 @@ def install(app: Flask, config: Config) -> Access:
 
     @blueprint.post("/login")
     def log_in() -> ResponseReturnValue:
-        tries.count(client_address(config))
+        tries.count(client_address(config, request.environ))
         email = request.form.get("email", "")[:254]
         _check_token(request.form.get("csrf_token", ""))
         with service().database.begin() as connection:
@@ -111,7 +111,7 @@ def load_user() -> None:
 
     The forms check a token of their own, and tracking goes by its key alone: the owner's visits send the cookie too.
     """
-    if "pulse_session" not in request.cookies or presented_key() or request.blueprint in _WITHOUT_LOGIN:
+    if "pulse_session" not in request.cookies or presented_key(request.environ) or request.blueprint in _WITHOUT_LOGIN:
         return
     user = _user()
     if user is None:

@@ -14,12 +14,14 @@ from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from pulse.errors import BadRequest, Detail, Invalid, PulseError, TooLarge, UnsupportedMediaType
+from pulse.ingest.uuid7 import new_event_id
 from pulse.web import access
 
 log = logging.getLogger("pulse.web")
 
 MAX_BODY_BYTES = 512 * 1024
 BODY_TIMEOUT_S = 30
+UNREAD = "pulse.unread"  # in the WSGI environment: a part of the body is still on its way
 
 F = TypeVar("F", bound=Callable[..., Any])
 _encode = msgspec.json.Encoder().encode
@@ -89,11 +91,11 @@ class Api:
 
 def answer_json(data: Any, status: int = 200) -> Response:
     """Wrap `data` in the success envelope."""
-    return Response(_encode({"success": True, "data": data}), status, mimetype="application/json")
+    return Response(encode_data(data), status, mimetype="application/json")
 
 
 def encode_data(data: Any) -> bytes:
-    """Return the whole body of a successful answer, for caches."""
+    """Return the whole body of a successful answer."""
     return _encode({"success": True, "data": data})
 
 
@@ -119,7 +121,7 @@ def answer_error(error: PulseError) -> Response:
         response.headers["Retry-After"] = str(error.retry_after_s)
     if error.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
-    if error.status == 413 or "pulse_unread" in g:
+    if error.status == 413 or UNREAD in request.environ:
         response.headers["Connection"] = "close"  # or the server would read all that is still coming
     return response
 
@@ -158,35 +160,52 @@ def request_id() -> str:
     """Return this request's id: the caller's X-Request-Id if it is harmless, else a new one."""
     found = getattr(g, "pulse_request_id", None)
     if found is None:
-        from pulse.ingest.uuid7 import new_event_id
-
-        given = request.headers.get("X-Request-Id", "")
-        found = given if re.fullmatch(r"[\w.:-]{1,64}", given, re.ASCII) else new_event_id()
+        found = given_request_id(request.environ) or new_event_id()
         g.pulse_request_id = found
     return str(found)
 
 
-def read_body() -> bytes:
-    """Return the body, unpacked if it is gzip. Raises TooLarge past 512 KiB, before or after unpacking."""
-    length = request.content_length
+def given_request_id(environ: dict[str, Any]) -> str | None:
+    """Return the caller's X-Request-Id, unless it is none or could do harm in a log."""
+    given: str = environ.get("HTTP_X_REQUEST_ID", "")
+    return given if re.fullmatch(r"[\w.:-]{1,64}", given, re.ASCII) else None
+
+
+def read_body(environ: dict[str, Any]) -> bytes:
+    """Return the body of a WSGI request, unpacked if it is gzip.
+
+    Raises TooLarge past 512 KiB, before or after unpacking, and BadRequest for one that does not arrive.
+    """
+    length = _content_length(environ)
     if length is not None and length > MAX_BODY_BYTES:
         raise _too_large()
-    connection = request.environ.get("gunicorn.socket")
+    connection = environ.get("gunicorn.socket")
     if connection is not None:
         connection.settimeout(BODY_TIMEOUT_S)
     try:
-        body = request.stream.read(MAX_BODY_BYTES + 1) if length is None else request.get_data(cache=False)
+        body: bytes = environ["wsgi.input"].read(MAX_BODY_BYTES + 1 if length is None else length)
     except (OSError, ParseException):
-        g.pulse_unread = True
-        raise BadRequest(f"The body did not arrive whole and well-formed within {BODY_TIMEOUT_S} s.") from None
+        body = b""
+        length = 1
+    if length is not None and len(body) < length:
+        environ[UNREAD] = True
+        raise BadRequest(f"The body did not arrive whole and well-formed within {BODY_TIMEOUT_S} s.")
     if len(body) > MAX_BODY_BYTES:
         raise _too_large()
-    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    encoding = environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
+    if encoding in ("", "identity"):
+        return body
     if encoding in ("gzip", "x-gzip"):
         return _gunzip(body)
-    if encoding not in ("", "identity"):
-        raise UnsupportedMediaType(f"The content encoding {encoding[:40]!r} is not understood; use gzip or none.")
-    return body
+    raise UnsupportedMediaType(f"The content encoding {encoding[:40]!r} is not understood; use gzip or none.")
+
+
+def _content_length(environ: dict[str, Any]) -> int | None:
+    """Return how many bytes the body has; None for a chunked one, whose end the server tells."""
+    text = environ.get("CONTENT_LENGTH", "")
+    if text.isdecimal() and text.isascii():
+        return int(text)
+    return None if environ.get("wsgi.input_terminated") and "HTTP_TRANSFER_ENCODING" in environ else 0
 
 
 def _gunzip(body: bytes) -> bytes:
@@ -213,7 +232,7 @@ def read_json(kind: Any) -> Any:
     """Decode a JSON body. Raises UnsupportedMediaType, BadRequest, or Invalid naming the field."""
     if request.mimetype != "application/json":
         raise UnsupportedMediaType("The body must be application/json.")
-    body = read_body()
+    body = read_body(request.environ)
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
