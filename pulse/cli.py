@@ -119,12 +119,14 @@ def _welcome(config: Config) -> None:
 def worker() -> None:
     """Run the background work: folding, partitions, upkeep. One leads, others stand by."""
     from pulse.app import database_url
-    from pulse.jobs import Worker
+    from pulse.jobs import Worker, give_way
     from pulse.monitor import recorder, shared
 
     config = load_config()
     set_up_logging(config)
     engine = build_engine(config, database_url(config), application_name="pulse-worker", statement_timeout_ms=120_000)
+    if config.database_url is None:
+        give_way(engine)
     recorder.install(engine, config)
     shared.start_publishing(config, role="worker")
     Worker(engine, config).run()

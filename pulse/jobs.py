@@ -6,10 +6,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -26,7 +28,7 @@ log = logging.getLogger("pulse.jobs")
 _LEADER_LOCK = 7204461150981880  # schema.sql and fold.sql lock others
 FOLD_EVERY_S = 0.5
 FOLD_EVENTS = 20_000
-NICENESS = 5  # the folder's bursts give way to requests that somebody waits for
+NICENESS = 10  # the folder's bursts give way to requests that somebody waits for
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,15 @@ def fold_all(engine: Engine) -> None:
         recorder.observe("fold_ms", (time.perf_counter() - started_at) * 1000)
         if result.events < FOLD_EVENTS // 2:
             return
+
+
+def give_way(engine: Engine) -> None:
+    """Let the engine's sessions give way to requests as well; for a PostgreSQL that runs on this host."""
+
+    @event.listens_for(engine, "connect")
+    def lower(session: Any, record: object) -> None:
+        with suppress(OSError):  # another user's process, or one that is gone
+            os.setpriority(os.PRIO_PROCESS, session.info.backend_pid, NICENESS)
 
 
 class Worker:

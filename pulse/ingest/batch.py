@@ -1,12 +1,11 @@
 """One group of events on its way to PostgreSQL: what is sent, and how its outcome is read."""
 
-import json
 import time
 from typing import Any
 from uuid import UUID, uuid4
 
 import msgspec
-from sqlalchemy import Engine, TextClause
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from pulse.storage.sql import load_queries
@@ -19,16 +18,16 @@ _ROW_FAULTS = ("22", "23")
 
 
 class Batch(msgspec.Struct, gc=False):
-    """A group commit: `rows` is a JSON array of event rows, `claims` one of the ids that clients chose, or empty.
+    """A group commit: `rows` are a JSON array of event rows; `claiming` are those with an id that its client chose.
 
-    (`id`, `writer`) makes storing it idempotent.
+    Either is empty text when there are none. (`id`, `writer`) makes storing it idempotent.
     """
 
     id: int
     writer: str
     events: int
     rows: str
-    claims: str = ""
+    claiming: str = ""
 
 
 class BatchIds:
@@ -53,16 +52,9 @@ def store(engine: Engine, batch: Batch) -> None:
 
     Raises DBAPIError; `is_row_fault` tells whether the rows or the database are to blame.
     """
-    parameters: dict[str, Any] = {
-        "batch_id": batch.id, "writer": batch.writer, "events": batch.events, "rows": batch.rows,
-    }  # fmt: skip
-    statement = Q.store
-    if batch.claims:
-        statement = Q.store_claiming
-        parameters["claims"] = batch.claims
     for is_last in (False, True):
         try:
-            _execute(engine, statement, parameters)
+            _execute(engine, batch)
             return
         except DBAPIError as error:
             is_repeat = getattr(error.orig, "pgcode", None) == _UNIQUE_VIOLATION
@@ -76,9 +68,17 @@ def store(engine: Engine, batch: Batch) -> None:
                 raise
 
 
-def _execute(engine: Engine, statement: TextClause, parameters: dict[str, Any]) -> None:
+def parameters_of(batch: Batch) -> dict[str, Any]:
+    """Return what the statement `store` takes."""
+    return {
+        "batch_id": batch.id, "writer": batch.writer, "events": batch.events,
+        "plain": batch.rows or None, "claiming": batch.claiming or None,
+    }  # fmt: skip
+
+
+def _execute(engine: Engine, batch: Batch) -> None:
     with engine.begin() as connection:
-        connection.execute(statement, parameters)
+        connection.execute(Q.store, parameters_of(batch))
 
 
 def is_stored(engine: Engine, batch: Batch) -> bool:
@@ -92,6 +92,6 @@ def is_row_fault(error: DBAPIError) -> bool:
     return (getattr(error.orig, "pgcode", None) or "").startswith(_ROW_FAULTS)
 
 
-def encode_claims(ids: list[tuple[int, str]]) -> str:
-    """Return the ids (project, UUID text) that clients chose as the statement wants them."""
-    return json.dumps([{"project_id": project_id, "id": event_id} for project_id, event_id in ids]) if ids else ""
+def join_rows(rows: list[str]) -> str:
+    """Return encoded rows as one JSON array, empty text when there are none."""
+    return f"[{','.join(rows)}]" if rows else ""

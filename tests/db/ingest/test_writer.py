@@ -113,7 +113,6 @@ def test_a_try_that_is_still_under_way_when_its_connection_is_lost_counts(
     batch_ids = batches.BatchIds()
     rows = json.dumps([json.loads(batches.msgspec.json.encode(row().row))])
     batch = batches.Batch(batch_ids.next(), batch_ids.writer, 1, rows)
-    parameters = {"batch_id": batch.id, "writer": batch.writer, "events": 1, "rows": rows}
     lost = OperationalError("", {}, Exception("connection lost"), connection_invalidated=True)
     tries: list[int] = []
     execute = batches._execute
@@ -128,7 +127,7 @@ def test_a_try_that_is_still_under_way_when_its_connection_is_lost_counts(
     done: list[bool] = []
     thread = threading.Thread(target=lambda: done.append(batches.store(engine, batch) is None))
     with engine.begin() as connection:
-        connection.execute(batches.Q.store, parameters)  # the first try, which PostgreSQL has not finished
+        connection.execute(batches.Q.store, batches.parameters_of(batch))  # the first try, not yet finished
         thread.start()
         waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'transactionid'")
         wait_until(lambda: bool(connection.execute(waiting).scalar()))
