@@ -13,6 +13,7 @@ from pulse.cache import cache
 from pulse.config import Config, load_config
 from pulse.errors import ConfigError
 from pulse.ingest import geo
+from pulse.ingest.rates import Rates
 from pulse.ingest.spool import Spool
 from pulse.ingest.visitor import Identity, SaltStore
 from pulse.ingest.writer import GroupWriter
@@ -74,7 +75,8 @@ def create_app(config: Config | None = None) -> Flask:
     app.secret_key = secret_key
     app.config["MAX_CONTENT_LENGTH"] = None  # read_body has the limit, and its own error
     writer = GroupWriter(ingest_engine, Spool(config.data_dir / "spool"))
-    parts = Service(config, database, writer, identity, secret_key)
+    rates = Rates(config.ingest_rate_limit, config.data_dir / "stats" / "rates")
+    parts = Service(config, database, writer, rates, identity, secret_key)
     app.extensions["pulse"] = parts
     cache.init_app(app, config)
     _watch(config, database, ingest_engine, parts)

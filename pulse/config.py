@@ -169,6 +169,10 @@ class Config:
     retention_months: int = _setting(
         "RETENTION_MONTHS", 12, _integer(1, 1200), "months of raw events kept (summaries stay)", "months"
     )
+    ingest_rate_limit: int = _setting(
+        "INGEST_RATE_LIMIT", 0, _integer(0, 1_000_000),
+        "events a second that one key may send, on each host; 0: as many as the service takes", "events/s",
+    )
     trusted_proxies: tuple[Network, ...] = _setting(
         "TRUSTED_PROXIES", (), _networks, "addresses whose `X-Forwarded-For` is believed"
     )

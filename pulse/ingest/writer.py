@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from datetime import UTC, datetime
 
 import msgspec
@@ -23,6 +23,8 @@ log = logging.getLogger("pulse.ingest")
 # Larger groups raise throughput little (the cost of a row rules) and hold up the event loop while they are sent.
 MAX_GROUP = 1000
 MAX_WAITING = 20_000
+# What one project may have waiting: a flood of its events leaves room for those of others.
+MAX_WAITING_OF_PROJECT = MAX_WAITING // 2
 # While requests keep coming, a group gathers for this long after the one before began: each commit costs 1 ms of
 # processor time in all, whatever its size. Who comes alone waits for nothing.
 GATHER_S = 0.008
@@ -45,6 +47,12 @@ class _Submission:
         self.error: Exception | None = None
 
 
+class _Queue(deque[_Submission]):
+    """What waits of one project, in the order it came; `events` are its rows."""
+
+    events = 0
+
+
 class GroupWriter:
     """Commits events in groups on a background thread (a greenlet under gevent) of this process.
 
@@ -55,7 +63,8 @@ class GroupWriter:
         self._engine = engine
         self._spool = spool
         self._ids = BatchIds()
-        self._waiting: list[_Submission] = []
+        # A queue for each project that waits, in the order of their turns.
+        self._waiting: dict[int, _Queue] = {}
         self._waiting_rows = 0
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -66,16 +75,21 @@ class GroupWriter:
         self._thread.start()
 
     def submit(self, accepted: list[Accepted]) -> None:
-        """Return when the rows are committed, or synced to the spool while PostgreSQL is away.
+        """Return when the rows, all of one project, are committed, or synced to the spool while PostgreSQL is away.
 
         Raises Unavailable when neither is possible or too much waits already; then nothing is stored.
         """
         submission = _Submission(accepted)
+        project_id = accepted[0].row.project_id
         with self._lock:
-            if self._closing or self._waiting_rows + submission.events > MAX_WAITING:
+            queue = self._waiting.get(project_id) or _Queue()
+            is_full = self._waiting_rows + submission.events > MAX_WAITING
+            if self._closing or is_full or queue.events + submission.events > MAX_WAITING_OF_PROJECT:
                 recorder.count("ingest_refused", submission.events)
                 raise Unavailable("Too many events are waiting to be stored.", retry_after_s=1)
-            self._waiting.append(submission)
+            queue.append(submission)
+            queue.events += submission.events
+            self._waiting[project_id] = queue
             self._waiting_rows += submission.events
         self._wake.set()
         submission.done.wait()
@@ -122,14 +136,21 @@ class GroupWriter:
                 return
 
     def _take_group(self) -> list[_Submission]:
+        """Take from each project in turn: whoever floods the queue delays others by a group, not by the queue."""
+        group: list[_Submission] = []
+        rows = 0
         with self._lock:
-            taken = rows = 0
-            for submission in self._waiting:
-                if taken and rows + submission.events > MAX_GROUP:
+            while self._waiting:
+                project_id, queue = next(iter(self._waiting.items()))
+                if group and rows + queue[0].events > MAX_GROUP:
                     break
-                taken += 1
+                submission = queue.popleft()
+                queue.events -= submission.events
                 rows += submission.events
-            group, self._waiting = self._waiting[:taken], self._waiting[taken:]
+                group.append(submission)
+                del self._waiting[project_id]
+                if queue:
+                    self._waiting[project_id] = queue
             self._waiting_rows -= rows
         return group
 

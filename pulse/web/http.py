@@ -110,17 +110,23 @@ def answer_cached(body: bytes, *, max_age_s: int, cache_state: str) -> Response:
     return response
 
 
-def answer_error(error: PulseError) -> Response:
-    """Wrap an error in the one shape all errors have."""
+def encode_error(error: PulseError) -> tuple[bytes, dict[str, str]]:
+    """Return body and headers of an error in the one shape all errors have."""
     content: dict[str, Any] = {"success": False, "error": error.code, "message": error.message}
     if error.details:
         content["details"] = [asdict(detail) for detail in error.details]
-    response = Response(_encode(content), error.status, mimetype="application/json")
-    response.headers["Cache-Control"] = "no-store"
+    headers = {"Cache-Control": "no-store"}
     if error.retry_after_s is not None:
-        response.headers["Retry-After"] = str(error.retry_after_s)
+        headers["Retry-After"] = str(error.retry_after_s)
     if error.status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
+        headers["WWW-Authenticate"] = "Bearer"
+    return _encode(content), headers
+
+
+def answer_error(error: PulseError) -> Response:
+    """Answer with an error in the one shape all errors have."""
+    body, headers = encode_error(error)
+    response = Response(body, error.status, headers, mimetype="application/json")
     if error.status == 413 or UNREAD in request.environ:
         response.headers["Connection"] = "close"  # or the server would read all that is still coming
     return response

@@ -10,6 +10,7 @@ from flask import current_app
 
 from pulse.config import Config
 from pulse.errors import PulseError, Unavailable
+from pulse.ingest.rates import Rates
 from pulse.ingest.visitor import Identity
 from pulse.ingest.writer import GroupWriter
 from pulse.storage.engine import Database
@@ -59,11 +60,12 @@ class Remembered(Generic[K, V]):
 
 @dataclass
 class Service:
-    """One web process's settings, database, writer and short memory of keys and projects."""
+    """One web process's settings, database, writer, rate limits and short memory of keys and projects."""
 
     config: Config
     database: Database
     writer: GroupWriter
+    rates: Rates
     identity: Identity
     secret_key: bytes
 

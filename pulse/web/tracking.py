@@ -6,25 +6,36 @@ has to be refused in words, goes the way of all other requests and meets the blu
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from http import HTTPStatus
 from time import perf_counter
 from typing import Any
 
 import msgspec
 from flask import Blueprint, Response, request
 
-from pulse.errors import Detail, Forbidden, Invalid, Unauthorized, UnsupportedMediaType
+from pulse.errors import (
+    Detail,
+    Forbidden,
+    Invalid,
+    RateLimited,
+    Unauthorized,
+    Unavailable,
+    UnsupportedMediaType,
+)
 from pulse.ingest.event import EventError, decode_batch, decode_event
 from pulse.ingest.pipeline import Accepted, Drop, RequestFacts, enrich
 from pulse.ingest.uuid7 import new_event_id
 from pulse.monitor import recorder
+from pulse.storage.projects import ApiKey
 from pulse.web.access import client_address, key_in_query, presented_key
-from pulse.web.http import Endpoint, encode_data, given_request_id, read_body
+from pulse.web.http import Endpoint, encode_data, encode_error, given_request_id, read_body
 from pulse.web.service import Service, service
 
 blueprint = Blueprint("tracking", __name__)
 
 _REFUSAL = "pulse.refusal"  # in the WSGI environment: why the event could not be stored
 _CONTENT_TYPES = {"application/json", "text/plain", ""}
+_HEADERS = (("Content-Type", "application/json"), ("Access-Control-Allow-Origin", "*"))
 _CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, OPTIONS",
@@ -103,33 +114,37 @@ class TrackingFirst:
         self._stores = {f"{prefix}/track/event": store_event, f"{prefix}/track/batch": store_batch}
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        store = self._stores.get(environ["PATH_INFO"])
+        route = environ["PATH_INFO"]
+        store = self._stores.get(route)
         if store is None or environ["REQUEST_METHOD"] != "POST":
             return self._rest(environ, start_response)
-        route = environ["PATH_INFO"]
         started_at = perf_counter()
+        given_id = given_request_id(environ)
+        status = "200 OK"
+        headers: dict[str, str] = {}
         try:
             body = store(self._parts, environ)
+        except (RateLimited, Unavailable) as error:  # who sends too much must not cost more than who does not
+            body, headers = encode_error(error)
+            status = f"{error.status} {HTTPStatus(error.status).phrase}"
+            given_id = given_id or new_event_id()
         except Exception as error:  # noqa: BLE001 - the view raises it again
             environ[_REFUSAL] = error
             return self._rest(environ, start_response)
-        recorder.record_request(route, "POST", 200, (perf_counter() - started_at) * 1000)
-        headers = [
-            ("Content-Type", "application/json"),
-            ("Content-Length", str(len(body))),
-            ("Access-Control-Allow-Origin", "*"),
-        ]
-        given_id = given_request_id(environ)
+        recorder.record_request(route, "POST", int(status[:3]), (perf_counter() - started_at) * 1000)
         if given_id is not None:
-            headers.append(("X-Request-Id", given_id))
-        start_response("200 OK", headers)
+            headers["X-Request-Id"] = given_id
+        start_response(status, [*_HEADERS, ("Content-Length", str(len(body))), *headers.items()])
         return (body,)
 
 
 def store_event(parts: Service, environ: dict[str, Any]) -> bytes:
     """Store the event of a WSGI request and return the answer's body. Raises PulseError."""
-    facts = _read_facts(parts, environ)
-    result = enrich(decode_event(_read_events_body(environ), facts.received_at), facts, parts.identity)
+    key, project_id = _find_key(parts, environ)
+    body = _read_events_body(environ)
+    parts.rates.take(key.id)
+    facts = _read_facts(parts, environ, project_id)
+    result = enrich(decode_event(body, facts.received_at), facts, parts.identity)
     if isinstance(result, Drop):
         parts.writer.drop(facts.project_id, result)
         event_id = new_event_id()
@@ -144,8 +159,12 @@ def store_batch(parts: Service, environ: dict[str, Any]) -> bytes:
 
     Raises PulseError, Invalid when no event is good.
     """
-    facts = _read_facts(parts, environ)
-    batch = decode_batch(_read_events_body(environ), facts.received_at)
+    key, project_id = _find_key(parts, environ)
+    body = _read_events_body(environ)
+    parts.rates.take(key.id)
+    facts = _read_facts(parts, environ, project_id)
+    batch = decode_batch(body, facts.received_at)
+    parts.rates.charge(key.id, batch.size - 1)
     if not batch.events:
         raise Invalid(
             "None of the events can be stored.",
@@ -172,7 +191,7 @@ def _name(error: EventError) -> str:
     return place if error.field == "events" else f"{place}.{error.field}"
 
 
-def _read_facts(parts: Service, environ: dict[str, Any]) -> RequestFacts:
+def _find_key(parts: Service, environ: dict[str, Any]) -> tuple[ApiKey, int]:
     text = presented_key(environ) or key_in_query(environ)
     if not text:
         raise Unauthorized("Events need an API key: X-API-Key, Authorization: Bearer, or ?api_key=.")
@@ -181,8 +200,12 @@ def _read_facts(parts: Service, environ: dict[str, Any]) -> RequestFacts:
         raise Unauthorized("The API key is unknown or revoked.")
     if key.project_id is None or "ingest" not in key.scopes:
         raise Forbidden("This key has no ingest scope.")
+    return key, key.project_id
+
+
+def _read_facts(parts: Service, environ: dict[str, Any], project_id: int) -> RequestFacts:
     return RequestFacts(
-        project_id=key.project_id,
+        project_id=project_id,
         address=client_address(parts.config, environ),
         user_agent=environ.get("HTTP_USER_AGENT", ""),
         language_header=environ.get("HTTP_ACCEPT_LANGUAGE", ""),

@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, text
 from werkzeug.test import TestResponse
 
+from pulse.ingest.rates import Rates
 from pulse.storage.projects import create_key, create_project
 
 KEY = {"X-API-Key": "test_api_key"}
@@ -172,3 +173,17 @@ def test_the_same_id_in_two_projects_is_two_events(client: FlaskClient, engine: 
     for key in ("test_api_key", other):
         assert client.post(EVENT, json=event, headers={"X-API-Key": key}).status_code == 200
     assert {row["project_id"] for row in stored(engine)} == {1, 2}
+
+
+def test_a_key_over_its_rate_is_refused_and_others_are_not(app: Flask, client: FlaskClient, engine: Engine) -> None:
+    with engine.begin() as connection:
+        _, other = create_key(connection, create_project(connection, "other").id, "w", ["ingest"])
+    app.extensions["pulse"].rates = Rates(10)
+    assert client.post(BATCH, json={"events": [PAGE] * 100}, headers=KEY).status_code == 200
+    for url, body in ((EVENT, PAGE), (BATCH, {"events": [PAGE]})):
+        refused = client.post(url, json=body, headers=KEY)
+        assert refused.status_code == 429 and int(refused.headers["Retry-After"]) >= 1
+        assert refused.json is not None and refused.json["error"] == "RATE_LIMITED"
+        assert refused.headers["Access-Control-Allow-Origin"] == "*" and refused.headers["X-Request-Id"]
+    assert client.post(EVENT, json=PAGE, headers={"X-API-Key": other}).status_code == 200
+    assert len(stored(engine)) == 101

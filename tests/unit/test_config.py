@@ -66,6 +66,7 @@ BAD = {
     "REDIS_DB": "16",
     "ENABLE_QUERY_MONITORING": "maybe",
     "SLOW_QUERY_THRESHOLD_MS": "0",
+    "INGEST_RATE_LIMIT": "-1",
     "RETENTION_MONTHS": "²",
     "TRUSTED_PROXIES": "10.0.0.0/99",
     "GEOIP_DATABASE": "/no/such/file.mmdb",

@@ -207,3 +207,38 @@ def test_a_claim_made_last_week_still_holds(writer: GroupWriter, engine: Engine)
         )
     writer.submit([accepted])
     assert ids(engine) == []
+
+
+def test_a_flood_of_one_project_leaves_room_and_a_turn_for_another(
+    engine: Engine, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with engine.begin() as connection:
+        ensure_development_project(connection)
+        connection.execute(text("INSERT INTO projects (id, name) VALUES (2, 'quiet')"))
+    monkeypatch.setattr("pulse.ingest.writer.MAX_WAITING_OF_PROJECT", 20)
+    monkeypatch.setattr("pulse.ingest.writer.MAX_GROUP", 4)
+    held, order = threading.Event(), []
+    execute = batches._execute
+
+    def hold(on: Engine, batch: batches.Batch) -> None:
+        held.wait(30)
+        order.append({event["project_id"] for event in json.loads(batch.rows)})
+        execute(on, batch)
+
+    monkeypatch.setattr(batches, "_execute", hold)
+    writer = GroupWriter(engine, spool)
+    threads = [threading.Thread(target=writer.submit, args=([row()],)) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: writer.waiting_rows >= 16)
+    with pytest.raises(Unavailable, match="Too many events"):
+        writer.submit([row() for _ in range(21)])
+    threads.append(threading.Thread(target=writer.submit, args=([row(project_id=2)],)))
+    threads[-1].start()
+    wait_until(lambda: writer.waiting_rows >= 17)
+    held.set()
+    for thread in threads:
+        thread.join(30)
+    writer.close()
+    assert len(ids(engine)) == 21
+    assert 2 in set().union(*order[:3])  # the first groups were on their way when it came
