@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from pulse import __version__
 from pulse.config import Config, load_config
 from pulse.errors import ConfigError, PulseError, Unavailable
+from pulse.load.bench_data.command import bench_data
 from pulse.load.commands import demo, load_compare, load_test
 from pulse.logs import set_up_logging
 from pulse.storage import projects
@@ -252,7 +253,7 @@ def create_user(email: str, password_stdin: bool) -> None:
     console.print(f"{made.email} can log in.")
 
 
-for command in (demo, load_test, load_compare):
+for command in (bench_data, demo, load_test, load_compare):
     main.add_command(command)
 
 

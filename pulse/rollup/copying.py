@@ -64,6 +64,11 @@ def copy_out(
 
 def copy_in(connection: Connection, table: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     """Insert rows; `table` and `columns` are names of our own."""
-    data = io.StringIO("".join(["\t".join(row) + "\n" for row in rows]))
+    copy_lines(connection, table, columns, ["\t".join(row) + "\n" for row in rows])
+
+
+def copy_lines(connection: Connection, table: str, columns: Iterable[str], lines: Iterable[str]) -> None:
+    """Insert rows that are lines already, each with its line end."""
+    data = io.StringIO("".join(lines))
     with cast(Any, connection.connection).cursor() as cursor:
-        cursor.copy_expert(f"COPY {table} ({', '.join(columns)}) FROM STDIN", data)
+        cursor.copy_expert(f"COPY {table} ({', '.join(columns)}) FROM STDIN", data, 1 << 20)

@@ -41,12 +41,13 @@ def fold_once(engine: Engine, max_events: int = 20_000) -> FoldResult:
         if not claim.batches:
             return FoldResult(0, 0, 0.0)
         events = read_events(connection, claim.batches)
-        _fold(connection, events)
+        fold_events(connection, events)
         connection.execute(Q.mark_folded, {"batches": array(claim.batches)})
     return FoldResult(len(claim.batches), len(events), claim.lag_s)
 
 
-def _fold(connection: Connection, read: list[Event]) -> None:
+def fold_events(connection: Connection, read: list[Event]) -> None:
+    """Count events into sessions and summaries, in a transaction that has begun as a fold does, once."""
     clocks = read_clocks(connection, (event.project_id for event in read))
     events = [event for event in read if event.project_id in clocks]
     if not events:

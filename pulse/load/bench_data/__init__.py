@@ -1,0 +1,1 @@
+"""`pulse bench-data`: months of realistic events at once, into the service's own tables."""

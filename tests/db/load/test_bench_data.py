@@ -1,0 +1,84 @@
+"""Bench data in the tables: the right number, on the right days, counted as the fold counts."""
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from rich.console import Console
+from sqlalchemy import Engine
+
+from pulse.config import Config
+from pulse.load.bench_data import filling
+from pulse.load.bench_data.run import Outcome, Wish, check_disk, make_plan, run
+from tests.db.rollup.conftest import rows_of
+from tests.db.rollup.state import check
+
+QUIET = Console(quiet=True)
+WISH = Wish(events=3_000, days=24, seed=7, processes=1)
+ZONES = {"Bench large": "Europe/Berlin", "Bench medium": "America/New_York", "Bench small": "Asia/Kolkata"}
+
+
+def fill(engine: Engine, config: Config, wish: Wish = WISH) -> Outcome:
+    assert config.database_url is not None
+    return run(engine, config.database_url, config, wish, QUIET)
+
+
+def read_events(engine: Engine) -> list[dict[str, Any]]:
+    return [{**row._mapping, "id": str(row.id)} for row in rows_of(engine, "SELECT * FROM events")]
+
+
+def test_a_run_that_was_broken_off_is_finished_and_counted_as_the_fold_counts(engine: Engine, config: Config) -> None:
+    assert config.database_url is not None
+    with engine.begin() as connection:
+        plan = make_plan(connection, WISH)
+    filling.make_partitions(engine, plan)
+    tasks = list(plan.tasks())
+    filling.fill(config, config.database_url, tasks[:3], 1, lambda events: None)
+    already = sum(task.events for task in tasks[:3])
+
+    outcome = fill(engine, config)
+    assert outcome.filled_events == WISH.events - already
+    events = read_events(engine)
+    assert len(events) == WISH.events
+    zones = {row.id: row.timezone for row in rows_of(engine, "SELECT * FROM projects WHERE name LIKE 'Bench%'")}
+    assert sorted(zones.values()) == sorted(ZONES.values())
+    check(engine, events, zones)
+
+    days = {(row.project_id, row.day) for row in rows_of(engine, "SELECT * FROM summary_daily WHERE dimension='total'")}
+    assert {day for _, day in days} == {plan.last_day - timedelta(days=step) for step in range(24)}
+    assert max(event["occurred_at"] for event in events) < datetime.now(UTC)
+    batches = rows_of(engine, "SELECT * FROM ingest_batches")
+    assert {batch.id for batch in batches} == {event["batch_id"] for event in events}
+    assert sum(batch.events for batch in batches) == WISH.events
+    assert all(batch.folded_at is not None for batch in batches)
+    assert rows_of(engine, "SELECT FROM summary_weekly"), "past weeks are added up"
+
+    assert fill(engine, config).filled_events == 0
+    assert len(read_events(engine)) == WISH.events
+    with pytest.raises(click.ClickException, match="has events on 24 of these days already"):
+        fill(engine, config, Wish(events=3_000, days=24, seed=8))
+
+
+def test_it_fills_a_project_of_yours_in_its_own_zone(engine: Engine, config: Config) -> None:
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO projects (id, name, timezone) VALUES (70, 'mine', 'Asia/Kathmandu')")
+    # The day on which a leap day is, long past: its partitions are made.
+    fill(engine, config, Wish(1_000, 2, 1, (70,), date(2024, 3, 1), 1))
+    events = read_events(engine)
+    assert {event["project_id"] for event in events} == {70}
+    assert len(events) == 1_000
+    check(engine, events, {70: "Asia/Kathmandu"})
+    found = rows_of(engine, "SELECT day FROM summary_daily WHERE dimension = 'total' ORDER BY day")
+    assert [row.day for row in found] == [date(2024, 2, 29), date(2024, 3, 1)]
+
+
+def test_what_can_not_be_is_refused(engine: Engine, config: Config, tmp_path: Path) -> None:
+    with engine.begin() as connection:
+        with pytest.raises(click.ClickException, match="no event may lie in the future"):
+            make_plan(connection, Wish(1_000, 1, 1, (), datetime.now(UTC).date() + timedelta(days=1)))
+        plan = make_plan(connection, Wish(10**15, 90, 1))
+    with pytest.raises(click.ClickException, match=r"needs about [\d,.]+ GB; .* has [\d,.]+ GB left"):
+        check_disk(plan, list(plan.tasks()), replace(config, database_url=None, data_dir=tmp_path))
