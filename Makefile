@@ -14,10 +14,10 @@ API_KEY    ?= test_api_key
 PROJECT_ID ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types demo load-test load-smoke bench clean setup
+.PHONY: help run test lint types demo load-test load-smoke bench bench-ingest bench-reports clean setup
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/run.stamp: constraints.txt setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %d.%d; set PYTHON=" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
@@ -56,8 +56,13 @@ load-test: $(VENV)/dev.stamp ## load tests against BASE_URL, judged by the targe
 load-smoke: $(VENV)/dev.stamp ## a short load test with a service of its own: are all accepted events stored?
 	@$(BIN)/pulse load-test --start --smoke
 
-bench: $(VENV)/dev.stamp ## ingestion figures, each against its limit measured in the same run
+bench: bench-ingest bench-reports ## both of the following
+
+bench-ingest: $(VENV)/dev.stamp ## ingestion figures, each against its limit measured in the same run
 	@$(BIN)/python -m tests.load.bench_ingest
+
+bench-reports: $(VENV)/dev.stamp ## report figures on 1 and 10 million events, beside plain SQL and DuckDB
+	@$(BIN)/python -m tests.load.bench_reports $(if $(DATA),--data $(DATA))
 
 clean: ## remove the virtual environment and caches (data in var/ stays)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

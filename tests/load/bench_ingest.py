@@ -1,4 +1,4 @@
-"""Ingestion measured against its limits in the same run, on the same machine: `make bench`.
+"""Ingestion measured against its limits in the same run, on the same machine: `make bench-ingest`.
 
 Each run starts a service of its own and measures
 
@@ -15,43 +15,39 @@ import io
 import json
 import os
 import signal
-import statistics
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 import psutil
 import psycopg2
 from rich.console import Console
-from rich.table import Table
 
 from pulse.load.calibration import calibrate
-from pulse.load.machine import PYTHON, ROOT, describe_machine, python_environment, read_commit
+from pulse.load.machine import PYTHON, ROOT, describe_machine, python_environment
 from pulse.load.service import find_free_port, is_ready, own_service
 from pulse.storage import embedded
+from tests.load.figures import Figures, Goal, show, summarize, write
 
 RESULTS = Path("bench-ingest-results.json")
 COPY_ROWS = 50_000
 K6 = Path(PYTHON).with_name("k6")
 # What is measured, its unit, and the figure it has to stay below or above.
-GOALS: dict[str, tuple[str, float | None, float | None]] = {
-    "single p99": ("ms", 50, None),
-    "batch p99": ("ms", 100, None),
-    "errors": ("%", 0.1, None),
-    "not sent in time": ("requests", 1, None),
-    "fold lag at the end": ("s", 3, None),
-    "largest web worker": ("MB", 150, None),
-    "batches: part of bare COPY": ("", None, 0.3),
-    "single: part of bare 204": ("", None, 0.5),
+GOALS: dict[str, Goal] = {
+    "single p99": Goal("ms", 50),
+    "batch p99": Goal("ms", 100),
+    "errors": Goal("%", 0.1),
+    "not sent in time": Goal("requests", 1),
+    "fold lag at the end": Goal("s", 3),
+    "largest web worker": Goal("MB", 150),
+    "batches: part of bare COPY": Goal("", above=0.3),
+    "single: part of bare 204": Goal("", above=0.5),
 }
 console = Console(highlight=False)
-Figures = dict[str, float]
 
 
 @click.command(help=__doc__)
@@ -71,13 +67,9 @@ def main(runs: int, rates: tuple[int, ...], warmup: int, steady: int, closed: in
         with console.status(f"run {number} of {runs} …"):
             found.append(measure(rates, warmup, steady, closed))
     settings = {"runs": runs, "rates": rates, "warmupSeconds": warmup, "steadySeconds": steady, "closedSeconds": closed}
-    rows = summarize(found)
-    show(rows)
-    result = {
-        "at": datetime.now(UTC).isoformat(timespec="seconds"), "commit": read_commit(),
-        "machine": msgspec.to_builtins(machine), "settings": settings, "calibration": calibration, "figures": rows,
-    }  # fmt: skip
-    output.write_text(json.dumps(result, indent=2) + "\n")
+    rows = summarize(found, GOALS)
+    show(console, rows)
+    write(output, machine, settings, calibration, rows)
     console.print(f"→ {output}", style="dim")
     raise SystemExit(1 if any(row["met"] is False for row in rows) else 0)
 
@@ -114,18 +106,20 @@ def _read_open_loop(url: str, settings: dict[str, Any]) -> Figures:
     return figures
 
 
-def run_k6(url: str, settings: dict[str, Any], closed: int | None = None) -> dict[str, Any]:
-    """Run the ingestion script and return its figures; `closed` makes it a closed loop of that many seconds."""
+def run_k6(
+    url: str, settings: dict[str, Any], closed: int | None = None, script: str = "ingestion.js", clients: int = 32
+) -> dict[str, Any]:
+    """Run a script and return its figures; `closed` makes it a closed loop of that many seconds."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "results.json"
         command = [str(K6), "run", "--quiet", "--no-usage-report"]
         if closed:
-            command += ["--vus", "64" if settings.get("ONLY") == "single" else "32", "--duration", f"{closed}s"]
-        for name, value in {**settings, "BASE_URL": url, "API_KEY": "test_api_key", "RESULTS": path}.items():
+            command += ["--vus", "64" if settings.get("ONLY") == "single" else str(clients), "--duration", f"{closed}s"]
+        for name, value in {"API_KEY": "test_api_key", **settings, "BASE_URL": url, "RESULTS": path}.items():
             command += ["--env", f"{name}={value}"]
         used, started = _children_cpu_s(), time.monotonic()
         done = subprocess.run(
-            [*command, str(ROOT / "tests" / "load" / "ingestion.js")],
+            [*command, str(ROOT / "tests" / "load" / script)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
         )  # fmt: skip
         cores = (_children_cpu_s() - used) / (time.monotonic() - started)
@@ -206,40 +200,6 @@ def bare_application() -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
-
-
-def summarize(runs: list[Figures]) -> list[dict[str, Any]]:
-    """Return a row for each figure: median, least and greatest of all runs, its goal and whether that is met."""
-    rows = []
-    for name in runs[0]:
-        values = [run[name] for run in runs]
-        unit, below, above = GOALS.get(name.partition(" @ ")[0], (_unit_of(name), None, None))
-        median = statistics.median(values)
-        met = None
-        if below is not None or above is not None:
-            met = (below is None or median < below) and (above is None or median >= above)
-        rows.append(
-            {"name": name, "unit": unit, "median": round(median, 3), "least": min(values), "greatest": max(values),
-             "below": below, "above": above, "met": met}
-        )  # fmt: skip
-    return rows
-
-
-def _unit_of(name: str) -> str:
-    if "p50" in name or "p95" in name:
-        return "ms"
-    return "cores" if "generator" in name else "/s"
-
-
-def show(rows: list[dict[str, Any]]) -> None:
-    """Print the table."""
-    table = Table("figure", *(f"[right]{name}[/]" for name in ("median", "least", "greatest", "goal")), "")
-    for row in rows:
-        goal = "" if row["met"] is None else f"< {row['below']:g}" if row["above"] is None else f"≥ {row['above']:g}"
-        word = {True: "[green]met[/]", False: "[bold red]missed[/]", None: ""}[row["met"]]
-        values = (f"{row[name]:,.2f}" for name in ("median", "least", "greatest"))
-        table.add_row(f"{row['name']}, {row['unit']}" if row["unit"] else row["name"], *values, goal, word)
-    console.print(table)
 
 
 if __name__ == "__main__":

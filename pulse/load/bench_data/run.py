@@ -23,7 +23,7 @@ from pulse.storage.engine import build_engine
 from pulse.storage.localtime import clock
 
 # The background worker's jobs that add to what reports read.
-SUMMING_JOBS = ("goals", "weeks", "months")
+SUMMING_JOBS = ("goals", "weeks", "months", "spans")
 
 
 class Wish(Struct, frozen=True):

