@@ -14,6 +14,7 @@ Prints the figures and writes them to bench-reports-results.json.
 
 import atexit
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,8 +45,8 @@ GOALS: dict[str, Goal] = {
     "8 clients, same reports: cache hits": Goal("%", above=95),
     "8 clients, mix: cache hits": Goal("%", above=95),
 }  # fmt: skip
-_UNITS = {"rows": "rows", "buffers": "blocks", "cache hits": "%", "filled": "/s", "errors": "%"}
-console = Console(highlight=False)
+_UNITS = {"rows": "rows", "buffers": "blocks", "cache hits": "%", "filled": "/s", "events stored meanwhile": "/s"}
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 
 
 @click.command(help=__doc__)

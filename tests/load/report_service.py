@@ -176,7 +176,7 @@ def _measure_live(url: str, place: Place, empty_cache: Callable[[], None], figur
         for part, value in to_times(found)._asdict().items():
             if part != "requests":
                 figures[f"realtime: {part} during ingestion @ {place.size}"] = round(value, 2)
-        figures[f"realtime: filled during ingestion @ {place.size}"] = results["eventsPerSecond"]
+        figures[f"realtime: events stored meanwhile @ {place.size}"] = results["eventsPerSecond"]
         with engine.begin() as connection:
             projects.delete_project(connection, project.id)
         remove_deleted(engine)
