@@ -87,7 +87,8 @@ def main(
     show(console, [row for row in rows if " d: " not in row["name"]])
     settings = {"runs": runs, "events": sizes, "days": days, "sqlLimitSeconds": sql_limit}
     loads = [msgspec.to_builtins(place.outcome) for place in places]
-    write(output, machine, settings, calibration, rows, plans=worst, loads=loads)
+    command = " ".join(["python -m tests.load.bench_reports", *sys.argv[1:]])
+    write(output, machine, settings, calibration, rows, command=command, plans=worst, loads=loads)
     if plans:
         plans.write_text(dump_plans(worst) + "\n")
     console.print(f"→ {output}", style="dim")

@@ -109,7 +109,7 @@ class Reader:
                 if answer.status not in (200, 201):
                     raise click.ClickException(f"The goal {goal['name']!r} was refused: {answer.message}")
         deadline = time.monotonic() + 600
-        while not all(goal.get("counted", True) for goal in self._goals()):
+        while any(goal["status"] != "ready" for goal in self._goals()):
             if time.monotonic() > deadline:
                 raise click.ClickException("The goals were not counted within ten minutes.")
             time.sleep(0.5)
