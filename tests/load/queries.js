@@ -9,7 +9,7 @@
 import exec from 'k6/execution';
 import http from 'k6/http';
 import { Rate } from 'k6/metrics';
-import { BASE_URL, HEADERS, PROJECT_ID, TREND_STATS, count, duration, inTime, number, openLoop, report, within } from './settings.js';
+import { BASE_URL, HEADERS, LEAN, PROJECT_ID, TREND_STATS, count, duration, inTime, number, openLoop, report, within } from './settings.js';
 import { batch } from './traffic.js';
 
 const RATE = number('RATE', 100), FEED = number('FEED', 2);
@@ -34,6 +34,7 @@ function stages() {
 }
 
 export const options = {
+  ...LEAN,
   scenarios: stages(),
   summaryTrendStats: TREND_STATS,
   thresholds: {

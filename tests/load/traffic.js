@@ -1,8 +1,9 @@
 // Realistic events for the k6 scripts: the same site, visitors and campaigns as pulse/load/traffic.py, from the same file.
+import { SharedArray } from 'k6/data';
+
 const site = JSON.parse(open('../../pulse/load/site.json'));
 
 export const BATCH_EVENTS = 100;
-const KEPT_BATCHES = 2;
 const TOKEN = '5a17c0ffee00'; // in ids; twelve hexadecimal digits of the moment take its place
 
 // mulberry32, a public-domain generator by Tommy Ettinger: the same seed gives the same events.
@@ -15,7 +16,7 @@ function seeded(state) {
   };
 }
 
-let random = seeded(1);
+const random = seeded(1 + __VU);
 const any = (items) => items[Math.floor(random() * items.length)];
 const hex = (digits) => Math.floor(random() * 16 ** digits).toString(16).padStart(digits, '0');
 
@@ -83,34 +84,30 @@ function* session(page, agent, country, channel, campaign, action) {
   }
 }
 
+// Events are made and encoded once, before the load begins, and shared by all virtual users: a generator that encodes
+// while it measures would measure itself. Letters beyond ASCII are written as \u escapes: k6 keeps other text in two
+// bytes a letter and turns all of it into UTF-8 again for each request.
+const RING = 4096;
+const escape = (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, '0')}`;
+
+const shared = new SharedArray('events', () => {
+  const from = events();
+  // At first everybody only arrives: left out, or there would be more first pages than a site sees.
+  for (let left = 1000; left > 0; left -= 1) from.next();
+  return Array.from({ length: RING }, () => JSON.stringify(from.next().value).replace(/[\u0080-\uffff]/g, escape));
+});
+
+// A virtual user's own hundred of them, as bodies cut where the ids go. k6 takes 0.1 ms to read a shared event: that is
+// done while the virtual users are made.
+const own = Array.from({ length: BATCH_EVENTS }, (_, n) => shared[(__VU * BATCH_EVENTS + n) % RING]);
+const wholeBatch = `{"events":[${own.join()}]}`.split(TOKEN);
+// Browsers give their events an id, so that a retry is stored once; servers that send batches seldom do.
+const singles = own.map((text) => `{"event_id":"${hex(8)}-0000-4000-8000-${TOKEN}",${text.slice(1)}`.split(TOKEN));
+
 // Twelve hexadecimal digits that no other request of this run has.
 const digits = (iteration) =>
   (Date.now() % 0xfffffff).toString(16).padStart(7, '0') + (iteration & 0xfffff).toString(16).padStart(5, '0');
 
-const fill = (text, iteration) => text.split(TOKEN).join(digits(iteration));
-
-// Each virtual user makes events of its own. A single one costs 0.1 ms; a batch costs several, so a few are kept and
-// used again with other ids. (A SharedArray would be slower still: it copies what is read from it letter by letter.)
-const own = { source: null, batches: [] };
-
-function source() {
-  if (!own.source) {
-    random = seeded(__VU);
-    own.source = events();
-  }
-  return own.source;
-}
-
-// Browsers give their events an id, so that a retry is stored once; servers that send batches seldom do.
-export function single(iteration) {
-  const event = source().next().value;
-  return fill(JSON.stringify({ ...event, event_id: `${hex(8)}-0000-4000-8000-${TOKEN}` }), iteration);
-}
-
-export function batch(iteration) {
-  const from = source();
-  if (own.batches.length < KEPT_BATCHES) {
-    own.batches.push(JSON.stringify({ events: Array.from({ length: BATCH_EVENTS }, () => from.next().value) }));
-  }
-  return fill(own.batches[iteration % own.batches.length], iteration);
-}
+let sent = 0;
+export const single = (iteration) => singles[sent++ % singles.length].join(digits(iteration));
+export const batch = (iteration) => wholeBatch.join(digits(iteration));
