@@ -20,7 +20,7 @@ from pulse.ingest import batch as batches
 from pulse.ingest.spool import Spool
 from pulse.ingest.visitor import SaltStore
 from pulse.monitor import delivery, recorder
-from pulse.rollup import fold, goals, pruning, removal, requests, weeks
+from pulse.rollup import fold, goals, pruning, removal, requests, spans
 from pulse.storage import schema
 
 log = logging.getLogger("pulse.jobs")
@@ -55,7 +55,7 @@ def list_jobs(engine: Engine, config: Config) -> list[Job]:
         Job("partitions", lambda: schema.make_partitions(engine), 3600.0),
         Job("event-ids", lambda: schema.drop_old_event_ids(engine), 3600.0),
         Job("retention", lambda: schema.drop_expired(engine, config.retention_months), 3600.0),
-        Job("weeks", lambda: weeks.add_up_weeks(engine, datetime.now(UTC)), 600.0),
+        Job("spans", lambda: spans.add_up(engine, datetime.now(UTC)), 600.0),
         Job("removals", lambda: removal.remove_deleted(engine), 60.0),
         Job("salts", salts.delete_old, 3600.0),
     ]

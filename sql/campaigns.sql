@@ -1,116 +1,135 @@
 -- name: campaigns
--- Sessions that campaigns brought, by campaign, source and medium (by campaign alone unless `split`), best first by
--- `metric`. Visitors are distinct: grouping by visitor first is a hash instead of the sort of count(DISTINCT). The two
--- halves of `visits` read one partial index each; see 002_goals.sql.
-WITH visits AS (
-    SELECT utm_campaign, CASE WHEN :split THEN utm_source END AS utm_source,
-           CASE WHEN :split THEN utm_medium END AS utm_medium, visitor, count(*) AS sessions,
-           sum(pageviews) AS pageviews, count(*) FILTER (WHERE pageviews = 1 AND events = 1) AS bounces,
-           sum(date_part('epoch', ended_at - started_at)) AS duration_s
-    FROM (
-        SELECT utm_campaign, utm_source, utm_medium, visitor, started_at, ended_at, pageviews, events FROM sessions
-        WHERE project_id = :project_id AND events > 0
-          AND started_at >= CAST(:starts_at AS timestamptz) AND started_at < CAST(:ends_at AS timestamptz)
-          AND utm_campaign IS NOT NULL
-          AND octet_length(utm_campaign || coalesce(utm_source, '') || coalesce(utm_medium, '')) <= 2000
-        UNION ALL
-        SELECT utm_campaign, utm_source, utm_medium, visitor, started_at, ended_at, pageviews, events FROM sessions
-        WHERE project_id = :project_id AND events > 0
-          AND started_at >= CAST(:starts_at AS timestamptz) AND started_at < CAST(:ends_at AS timestamptz)
-          AND utm_campaign IS NOT NULL
-          AND octet_length(utm_campaign || coalesce(utm_source, '') || coalesce(utm_medium, '')) > 2000
+-- Campaigns by source and medium (by campaign alone unless `split`), best first by `metric`, with the sketches of those
+-- shown: joined into one bytea and their lengths beside it. Conversions of campaigns that are beyond the values of a
+-- day go where their sessions are, to '(other)'.
+WITH spans AS MATERIALIZED (
+    SELECT length, starts_on FROM summary_cover(:project_id, CAST(:start AS date), CAST(:end AS date))
+), sums AS (
+    SELECT value, sum(sessions) AS sessions, sum(pageviews) AS pageviews, sum(bounces) AS bounces,
+           sum(duration_ms) AS duration_ms
+    FROM spans
+    CROSS JOIN LATERAL (
+        SELECT value, sessions, pageviews, bounces, duration_ms FROM summary_spans AS s
+        WHERE s.project_id = :project_id AND s.length = spans.length AND s.starts_on = spans.starts_on
+          AND s.dimension = 'campaign'
+        OFFSET 0
     ) AS found
-    GROUP BY 1, 2, 3, 4
+    GROUP BY value
 ), figures AS (
-    SELECT utm_campaign, utm_source, utm_medium, CAST(sum(sessions) AS bigint) AS sessions, count(*) AS visitors,
-           CAST(sum(pageviews) AS bigint) AS pageviews, CAST(sum(bounces) AS bigint) AS bounces,
-           sum(duration_s) AS duration_s
-    FROM visits
-    GROUP BY 1, 2, 3
-), converted AS (
-    SELECT utm_campaign, CASE WHEN :split THEN utm_source END AS utm_source,
-           CASE WHEN :split THEN utm_medium END AS utm_medium, CAST(sum(completions) AS bigint) AS completions
+    SELECT CASE WHEN :split THEN value ELSE split_part(value, chr(31), 1) END AS name, array_agg(value) AS values,
+           CAST(sum(sessions) AS bigint) AS sessions, CAST(sum(pageviews) AS bigint) AS pageviews,
+           CAST(sum(bounces) AS bigint) AS bounces, CAST(sum(duration_ms) AS bigint) AS duration_ms
+    FROM sums
+    GROUP BY 1
+    -- A late event can give a session to another campaign: the row stays, with nothing in it.
+    HAVING sum(sessions) > 0
+), labels AS (
+    SELECT replace(utm_campaign, chr(31), ' ') AS campaign,
+           concat_ws(chr(31), replace(utm_campaign, chr(31), ' '), replace(utm_source, chr(31), ' '),
+                     replace(utm_medium, chr(31), ' ')) AS value,
+           sum(completions) AS completions
     FROM goal_campaigns
     WHERE goal_id IN (SELECT id FROM goals WHERE project_id = :project_id)
       AND day BETWEEN CAST(:start AS date) AND CAST(:end AS date)
-    GROUP BY 1, 2, 3
+    GROUP BY 1, 2
+), named AS (
+    -- A value is cut at 2,000 bytes, as rollup/writing.py does.
+    SELECT CASE WHEN NOT :split THEN campaign
+                WHEN octet_length(value) <= 2000 THEN value
+                ELSE left(value, (SELECT max(letters) FROM generate_series(1, 2000) AS letters
+                                  WHERE octet_length(left(value, letters)) <= 2000)) END AS name,
+           completions
+    FROM labels
+), converted AS (
+    SELECT coalesce(figures.name, '(other)') AS name, CAST(sum(completions) AS bigint) AS conversions
+    FROM named LEFT JOIN figures USING (name)
+    GROUP BY 1
+), shown AS MATERIALIZED (
+    SELECT row_number() OVER best AS place, figures.*, coalesce(conversions, 0) AS conversions
+    FROM figures LEFT JOIN converted USING (name)
+    WINDOW best AS (ORDER BY CASE CAST(:metric AS text) WHEN 'conversions' THEN coalesce(conversions, 0)
+                                                        ELSE sessions END DESC,
+                             sessions DESC, name COLLATE "C")
+    ORDER BY place
+    LIMIT :limit OFFSET :skip
 )
-SELECT figures.*, coalesce(converted.completions, 0) AS conversions
-FROM figures
-LEFT JOIN converted ON converted.utm_campaign = figures.utm_campaign
-                   AND coalesce(converted.utm_source, '') = coalesce(figures.utm_source, '')
-                   AND coalesce(converted.utm_medium, '') = coalesce(figures.utm_medium, '')
-ORDER BY CASE CAST(:metric AS text) WHEN 'visitors' THEN visitors
-                                    WHEN 'conversions' THEN coalesce(converted.completions, 0)
-                                    ELSE sessions END DESC,
-         sessions DESC, figures.utm_campaign COLLATE "C", coalesce(figures.utm_source, '') COLLATE "C",
-         coalesce(figures.utm_medium, '') COLLATE "C"
-LIMIT :limit;
+SELECT shown.name, shown.sessions, shown.pageviews, shown.bounces, shown.duration_ms, shown.conversions,
+       found.sketches, found.lengths
+FROM shown
+CROSS JOIN LATERAL (
+    SELECT string_agg(visitors, CAST('' AS bytea)) AS sketches, array_agg(length(visitors)) AS lengths
+    FROM unnest(shown.values) AS one_value
+    CROSS JOIN spans
+    CROSS JOIN LATERAL (
+        SELECT visitors FROM summary_spans AS s
+        WHERE s.project_id = :project_id AND s.length = spans.length AND s.starts_on = spans.starts_on
+          AND s.dimension = 'campaign' AND s.value = one_value
+        LIMIT 1
+    ) AS one
+) AS found
+ORDER BY place;
 
 -- name: biggest
 -- The campaigns with the most sessions: what the list would begin with, without counting visitors.
-SELECT utm_campaign
-FROM (
-    SELECT utm_campaign FROM sessions
-    WHERE project_id = :project_id AND events > 0
-      AND started_at >= CAST(:starts_at AS timestamptz) AND started_at < CAST(:ends_at AS timestamptz)
-      AND utm_campaign IS NOT NULL
-      AND octet_length(utm_campaign || coalesce(utm_source, '') || coalesce(utm_medium, '')) <= 2000
-    UNION ALL
-    SELECT utm_campaign FROM sessions
-    WHERE project_id = :project_id AND events > 0
-      AND started_at >= CAST(:starts_at AS timestamptz) AND started_at < CAST(:ends_at AS timestamptz)
-      AND utm_campaign IS NOT NULL
-      AND octet_length(utm_campaign || coalesce(utm_source, '') || coalesce(utm_medium, '')) > 2000
+SELECT split_part(value, chr(31), 1) AS campaign
+FROM summary_cover(:project_id, CAST(:start AS date), CAST(:end AS date)) AS spans
+CROSS JOIN LATERAL (
+    SELECT value, sessions FROM summary_spans AS s
+    WHERE s.project_id = :project_id AND s.length = spans.length AND s.starts_on = spans.starts_on
+      AND s.dimension = 'campaign'
+    OFFSET 0
 ) AS found
-GROUP BY utm_campaign
-ORDER BY count(*) DESC, utm_campaign COLLATE "C"
+GROUP BY 1
+HAVING sum(sessions) > 0
+ORDER BY sum(sessions) DESC, split_part(value, chr(31), 1) COLLATE "C"
 LIMIT :limit;
 
 -- name: compare
--- Some campaigns by bucket of time: 0 is the whole period before, and null is for the visitors of all other buckets,
--- who can't be added up as the rest can. Campaigns go by their place among `campaigns`: grouping numbers takes half the time.
-WITH visits AS MATERIALIZED (
-    SELECT array_position(CAST(:campaigns AS text[]), utm_campaign) AS place,
-           width_bucket(started_at, CAST(:bounds AS timestamptz[])) AS bucket, visitor,
-           count(*) AS sessions, sum(pageviews) AS pageviews,
-           count(*) FILTER (WHERE pageviews = 1 AND events = 1) AS bounces,
-           sum(date_part('epoch', ended_at - started_at)) AS duration_s
-    FROM (
-        SELECT utm_campaign, visitor, started_at, ended_at, pageviews, events FROM sessions
-        WHERE project_id = :project_id AND events > 0 AND utm_campaign = ANY (CAST(:campaigns AS text[]))
-          AND started_at >= CAST(:starts_at AS timestamptz) AND started_at < CAST(:ends_at AS timestamptz)
-          AND utm_campaign IS NOT NULL
-          AND octet_length(utm_campaign || coalesce(utm_source, '') || coalesce(utm_medium, '')) <= 2000
-        UNION ALL
-        SELECT utm_campaign, visitor, started_at, ended_at, pageviews, events FROM sessions
-        WHERE project_id = :project_id AND events > 0 AND utm_campaign = ANY (CAST(:campaigns AS text[]))
-          AND started_at >= CAST(:starts_at AS timestamptz) AND started_at < CAST(:ends_at AS timestamptz)
-          AND utm_campaign IS NOT NULL
-          AND octet_length(utm_campaign || coalesce(utm_source, '') || coalesce(utm_medium, '')) > 2000
-    ) AS found
-    GROUP BY 1, 2, 3
+-- Some campaigns by bucket of days, counted from 1. Campaigns go by their place among `campaigns`.
+WITH spans AS MATERIALIZED (
+    SELECT bucket, cover.length, cover.starts_on
+    FROM unnest(CAST(:firsts AS date[]), CAST(:lasts AS date[])) WITH ORDINALITY AS days (first_day, last_day, bucket)
+    CROSS JOIN LATERAL summary_cover(:project_id, first_day, last_day) AS cover
 )
-SELECT place, bucket, CAST(sum(sessions) AS bigint) AS sessions, count(*) AS visitors,
-       CAST(sum(pageviews) AS bigint) AS pageviews, CAST(sum(bounces) AS bigint) AS bounces,
-       sum(duration_s) AS duration_s
-FROM visits
-GROUP BY place, bucket
-UNION ALL
-SELECT place, NULL, NULL, count(*), NULL, NULL, NULL
-FROM (SELECT DISTINCT place, visitor FROM visits WHERE bucket > 0) AS visitors
-GROUP BY place;
+SELECT place, bucket, CAST(sum(sessions) AS bigint) AS sessions, CAST(sum(pageviews) AS bigint) AS pageviews,
+       CAST(sum(bounces) AS bigint) AS bounces, CAST(sum(duration_ms) AS bigint) AS duration_ms,
+       string_agg(visitors, CAST('' AS bytea)) AS sketches, array_agg(length(visitors)) AS lengths
+FROM spans
+CROSS JOIN LATERAL (
+    SELECT array_position(CAST(:campaigns AS text[]), split_part(value, chr(31), 1)) AS place,
+           sessions, pageviews, bounces, duration_ms, visitors
+    FROM summary_spans AS s
+    WHERE s.project_id = :project_id AND s.length = spans.length AND s.starts_on = spans.starts_on
+      AND s.dimension = 'campaign'
+    OFFSET 0
+) AS found
+WHERE place IS NOT NULL
+GROUP BY place, bucket;
+
+-- name: compare_hours
+-- Sessions and visitors of some campaigns by hour, which summaries don't hold. Campaigns go by their place.
+SELECT place, hour, count(*) AS visitors, CAST(sum(sessions) AS bigint) AS sessions
+FROM (
+    SELECT array_position(CAST(:campaigns AS text[]), replace(utm_campaign, chr(31), ' ')) AS place,
+           width_bucket(started_at, CAST(:hours AS timestamptz[])) AS hour, visitor, count(*) AS sessions
+    FROM sessions
+    WHERE project_id = :project_id AND utm_campaign IS NOT NULL AND events > 0
+      AND started_at >= CAST(:starts_at AS timestamptz) AND started_at < CAST(:ends_at AS timestamptz)
+    GROUP BY 1, 2, 3
+) AS visits
+WHERE place IS NOT NULL
+GROUP BY place, hour;
 
 -- name: conversions
 -- Completions of all goals in sessions of some campaigns: in the period, and in the one before.
-SELECT utm_campaign,
+SELECT replace(utm_campaign, chr(31), ' ') AS campaign,
        CAST(coalesce(sum(completions) FILTER (WHERE day >= CAST(:start AS date)), 0) AS bigint) AS current,
        CAST(coalesce(sum(completions) FILTER (WHERE day < CAST(:start AS date)), 0) AS bigint) AS previous
 FROM goal_campaigns
 WHERE goal_id IN (SELECT id FROM goals WHERE project_id = :project_id)
   AND day BETWEEN CAST(:previous_start AS date) AND CAST(:end AS date)
-  AND utm_campaign = ANY (CAST(:campaigns AS text[]))
-GROUP BY utm_campaign;
+  AND replace(utm_campaign, chr(31), ' ') = ANY (CAST(:campaigns AS text[]))
+GROUP BY 1;
 
 -- name: has_goals
 -- Without goals there is no such thing as a conversion.

@@ -139,7 +139,7 @@ CROSS JOIN LATERAL (
 -- name: make_stage
 -- Where summary rows are copied to before they are added up; made once a connection, emptied at each commit.
 CREATE TEMPORARY TABLE IF NOT EXISTS fold_stage (
-    kind        "char" NOT NULL,     -- d(aily), h(ourly), l(ive)
+    kind        "char" NOT NULL,     -- d(aily), h(ourly), l(ive), w(eek), m(onth)
     project_id  integer NOT NULL,
     at          timestamptz,         -- hour or slot
     day         date,

@@ -26,10 +26,6 @@ DELETE FROM summary_daily WHERE ctid IN (
     SELECT ctid FROM summary_daily WHERE project_id = :project_id LIMIT :rows
 );
 
--- name: remove_weekly
--- Its weeks added up.
-DELETE FROM summary_weekly WHERE project_id = :project_id;
-
 -- name: remove_hourly
 -- Its hourly summaries.
 DELETE FROM summary_hourly WHERE project_id = :project_id;

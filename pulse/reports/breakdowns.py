@@ -1,7 +1,6 @@
 """The lists of a report: the first values of every dimension."""
 
 from collections import defaultdict
-from datetime import timedelta
 
 from msgspec import Struct
 from sqlalchemy import Connection
@@ -122,8 +121,6 @@ def read_lists(connection: Connection, project_id: int, period: Period, limit: i
             "project_id": project_id,
             "start": period.start,
             "end": period.end,
-            # The first Monday of the period: whole weeks are read at once.
-            "monday": period.start + timedelta(days=-period.start.weekday() % 7),
             "limit": limit,
         },
     )

@@ -104,6 +104,15 @@ class Period:
         found = (self.bucket_of(self.start + timedelta(days=n)) for n in range(self.days))
         return list(dict.fromkeys(found))
 
+    def day_spans(self) -> list[tuple[date, date]]:
+        """List the first and last day of each of these buckets that lie inside the period."""
+        firsts = dict[date, date]()
+        for step in range(self.days):
+            day = self.start + timedelta(days=step)
+            firsts.setdefault(self.bucket_of(day), day)
+        starts = list(firsts.values())
+        return list(zip(starts, [day - timedelta(days=1) for day in starts[1:]] + [self.end], strict=True))
+
     def hour_buckets(self) -> list[datetime]:
         """List the instants (UTC) at which the local hours begin, in order; 23 or 25 on a day the clocks change."""
         return clock(self.timezone).hours(self.start, self.end)

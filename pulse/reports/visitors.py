@@ -7,11 +7,12 @@ from pulse.storage.sketch import estimate
 
 def count_joined(joined: bytes | memoryview, lengths: list[int]) -> int:
     """Return the distinct visitors of `string_agg(visitors, '')`, given `array_agg(length(visitors))` beside it."""
-    return estimate(_split(bytes(joined), lengths))
+    return estimate(split_joined(joined, lengths))
 
 
-def _split(joined: bytes, lengths: list[int]) -> Iterator[bytes]:
-    at = 0
+def split_joined(joined: bytes | memoryview, lengths: list[int]) -> Iterator[bytes]:
+    """Take the sketches that SQL has joined apart again."""
+    joined, at = bytes(joined), 0
     for length in lengths:
         yield joined[at : at + length]
         at += length

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from sqlalchemy import Connection, Engine
 
@@ -13,7 +13,6 @@ from pulse.rollup.copying import array
 from pulse.rollup.reading import Event, Q, claim_batches, read_clocks, read_events
 from pulse.rollup.sessions import group_events
 from pulse.rollup.summaries import Tally
-from pulse.rollup.weeks import forget_weeks
 from pulse.rollup.writing import put_sessions, take_sessions, write_tally
 
 # Real-time reports look back half an hour; an event that comes later than this is in the past.
@@ -61,7 +60,6 @@ def fold_events(connection: Connection, read: list[Event]) -> None:
     tally.add_changes(changes)
     put_sessions(connection, (change.session for change in changes))
     write_tally(connection, tally)
-    forget_weeks(connection, tally.days, datetime.now(UTC))
 
 
 @contextmanager

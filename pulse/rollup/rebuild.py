@@ -6,11 +6,11 @@ from itertools import islice
 
 from sqlalchemy import Connection, Engine
 
+from pulse.rollup import spans
 from pulse.rollup.copying import copy_out
 from pulse.rollup.reading import Q, read_clocks, read_events_between
 from pulse.rollup.sessions import Counted, Session
 from pulse.rollup.summaries import Tally
-from pulse.rollup.weeks import Q as WEEKS
 from pulse.rollup.writing import write_tally
 from pulse.storage.localtime import LocalClock
 from pulse.storage.schema import list_partitions
@@ -38,7 +38,7 @@ def rebuild(engine: Engine, project_id: int, first_day: date, last_day: date) ->
         span = {"project_id": project_id, "start_at": start, "end_at": end}
         connection.execute(Q.delete_daily, {"project_id": project_id, "first_day": first_day, "last_day": last_day})
         connection.execute(Q.delete_hourly, span)
-        connection.execute(WEEKS.forget_span, {"project_id": project_id, "first_day": first_day, "last_day": last_day})
+        spans.forget_between(connection, project_id, first_day, last_day)
         counted = 0
         events = read_events_between(connection, project_id, start, end)
         while chunk := list(islice(events, CHUNK)):

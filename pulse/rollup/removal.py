@@ -2,6 +2,7 @@
 
 from sqlalchemy import Engine, TextClause
 
+from pulse.rollup import spans
 from pulse.storage.sql import load_queries
 
 Q = load_queries("removal")
@@ -26,7 +27,8 @@ def remove_deleted(engine: Engine) -> int:
             while _remove_piece(engine, statement, project_id) == CHUNK:
                 pass
         with engine.begin() as connection:
-            for statement in (Q.remove_weekly, Q.remove_hourly, Q.remove_live, Q.remove_drops, Q.finish_removal):
+            spans.remove(connection, project_id)
+            for statement in (Q.remove_hourly, Q.remove_live, Q.remove_drops, Q.finish_removal):
                 connection.execute(statement, {"project_id": project_id})
         removed += 1
 

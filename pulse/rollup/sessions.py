@@ -25,8 +25,15 @@ class Counted(NamedTuple):
     attributes: tuple[str, ...]
     entry_path: str
     exit_path: str
+    visitor: int
     bounces: int
     duration_ms: int
+    pageviews: int
+    events: int
+
+    def is_place_of(self, other: "Counted") -> bool:
+        """Tell whether another is counted in the same rows, so that only figures differ."""
+        return self[:6] == other[:6]
 
 
 class Session:
@@ -88,8 +95,9 @@ class Session:
         if self.events == 0:
             return None
         return Counted(
-            self.project_id, self.started_us, self.attributes, self.entry_path, self.exit_path,
+            self.project_id, self.started_us, self.attributes, self.entry_path, self.exit_path, self.visitor,
             int(self.pageviews == 1 and self.events == 1), (self.ended_us - self.started_us) // 1000,
+            self.pageviews, self.events,
         )  # fmt: skip
 
     def absorb(self, event: Event) -> None:

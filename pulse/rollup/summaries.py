@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import date, datetime
+from operator import itemgetter
 
 from pulse.rollup.copying import NULL
 from pulse.rollup.reading import ATTRIBUTES, ENGAGEMENT, PAGEVIEW, Event
@@ -9,11 +10,15 @@ from pulse.rollup.sessions import Change, Counted
 from pulse.storage.localtime import LocalClock
 
 TOTAL, PAGE, ENTRY_PAGE, EXIT_PAGE, SCREEN, EVENT = "total", "page", "entry_page", "exit_page", "screen", "event"
+# A campaign with its source and medium, in this order with a separator between; of whole sessions, unlike the others:
+# a visit's later events carry no campaign of their own.
+CAMPAIGN, SEPARATOR = "campaign", "\x1f"
 # What a missing attribute counts as; the other dimensions have no row for it.
 MISSING = {"country": "(unknown)", "browser": "(unknown)", "os": "(unknown)", "source": "(direct)"}
 SLOT_US = 10_000_000
 
 _DEFAULTS = [MISSING.get(name) for name in ATTRIBUTES]
+_labels = itemgetter(*map(ATTRIBUTES.index, ("utm_campaign", "utm_source", "utm_medium")))
 
 
 class Row:
@@ -62,7 +67,7 @@ class LiveRow:
 class Day:
     """One project's local day: the total, and a dictionary of rows by value (as COPY's text) for each dimension."""
 
-    __slots__ = ("entry_pages", "exit_pages", "labels", "pages", "profiles", "screens")
+    __slots__ = ("campaigns", "entry_pages", "exit_pages", "labels", "pages", "profiles", "screens")
 
     def __init__(self) -> None:
         # By all attributes together: most events of a visitor share them, and are so counted once, not in 16 rows.
@@ -72,12 +77,13 @@ class Day:
         self.exit_pages: dict[str, Row] = {}
         self.screens: dict[str, Row] = {}
         self.labels: dict[str, Row] = {}
+        self.campaigns: dict[str, Row] = {}
 
     def dimensions(self) -> list[tuple[str, dict[str, Row]]]:
         """Return every dimension's name and rows."""
         return [
             *self._spread(), (PAGE, self.pages), (ENTRY_PAGE, self.entry_pages), (EXIT_PAGE, self.exit_pages),
-            (SCREEN, self.screens), (EVENT, self.labels),
+            (SCREEN, self.screens), (EVENT, self.labels), (CAMPAIGN, self.campaigns),
         ]  # fmt: skip
 
     def _spread(self) -> list[tuple[str, dict[str, Row]]]:
@@ -111,6 +117,17 @@ def _row(rows: dict[str, Row], value: str) -> Row:
     if row is None:
         row = rows[value] = Row()
     return row
+
+
+def name_campaign(attributes: tuple[str, ...]) -> str | None:
+    """Return the value of dimension 'campaign' for a session's attributes, None without one.
+
+    A separator within a label becomes a space, so that the value can be taken apart again.
+    """
+    labels = _labels(attributes)
+    if labels[0] == NULL:
+        return None
+    return SEPARATOR.join(["" if label == NULL else label.replace(SEPARATOR, " ") for label in labels])
 
 
 class Tally:
@@ -176,22 +193,28 @@ class Tally:
         """Count sessions as they are now instead of what was counted of them before."""
         for before, session in changes:
             now = session.counted()
-            if len(before) == 1 and now is not None and before[0][:5] == now[:5]:
+            if len(before) == 1 and now is not None and before[0].is_place_of(now):
                 # A session that just goes on.
                 was = before[0]
-                self._count(now, 0, now.bounces - was.bounces, now.duration_ms - was.duration_ms)
+                self._count(
+                    now, 0, now.bounces - was.bounces, now.duration_ms - was.duration_ms,
+                    now.pageviews - was.pageviews, now.events - was.events,
+                )  # fmt: skip
                 continue
             for was in before:
-                self._count(was, -1, -was.bounces, -was.duration_ms)
+                self._count(was, -1, -was.bounces, -was.duration_ms, -was.pageviews, -was.events)
             if now is not None:
-                self._count(now, 1, now.bounces, now.duration_ms)
+                self.add_session(now)
 
     def add_session(self, counted: Counted) -> None:
         """Count one session, on the day and hour of its beginning."""
-        self._count(counted, 1, counted.bounces, counted.duration_ms)
+        self._count(counted, 1, counted.bounces, counted.duration_ms, counted.pageviews, counted.events)
 
-    def _count(self, session: Counted, sessions: int, bounces: int, duration_ms: int) -> None:
-        if not (sessions or bounces or duration_ms):
+    def _count(
+        self, session: Counted, sessions: int, bounces: int, duration_ms: int, pageviews: int, events: int
+    ) -> None:
+        campaign = name_campaign(session.attributes)
+        if not (sessions or bounces or duration_ms or (campaign is not None and events)):
             return
         day, hour = self._place(session.project_id, session.started_us)
         profile = day.profiles.get(session.attributes)
@@ -202,6 +225,15 @@ class Tally:
             touched += (_row(day.pages, session.entry_path), _row(day.entry_pages, session.entry_path))
         if session.exit_path != NULL:
             touched.append(_row(day.exit_pages, session.exit_path))
+        if campaign is not None:
+            row = _row(day.campaigns, campaign)
+            row.pageviews += pageviews
+            row.events += events
+            if sessions > 0:
+                # A sketch forgets nobody: who was counted for a session that a late event gives to another campaign
+                # stays until the day is counted anew. Reports show no more visitors than sessions.
+                row.visitors.add(session.visitor)
+            touched.append(row)
         for row in touched:
             row.sessions += sessions
             row.bounces += bounces

@@ -2,12 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from itertools import chain
 from typing import NamedTuple
 
 import msgspec
 from sqlalchemy import Connection
 
+from pulse.rollup import spans
 from pulse.rollup.copying import NULL, array, copy_in, copy_out, decode, encode, encode_bytes
 from pulse.rollup.reading import Q
 from pulse.rollup.sessions import COLUMNS, Group, Session
@@ -88,7 +90,9 @@ def put_sessions(connection: Connection, sessions: Iterable[Session]) -> None:
 
 def write_tally(connection: Connection, tally: Tally) -> None:
     """Add everything in the tally to the summaries."""
-    stage = [*_stage_daily(connection, tally), *_stage_hourly(connection, tally), *_stage_live(connection, tally)]
+    days, stage = _stage_daily(connection, tally)
+    late = {length: _stage_spans(connection, length, days) for length in spans.TABLES}
+    stage += chain(*late.values(), _stage_hourly(connection, tally), _stage_live(connection, tally))
     if not stage:
         return
     connection.execute(Q.make_stage)
@@ -97,6 +101,9 @@ def write_tally(connection: Connection, tally: Tally) -> None:
     connection.execute(Q.add_hourly)
     if tally.live:
         connection.execute(Q.add_live)
+    for length in late:
+        if late[length]:
+            spans.add(connection, length)
 
 
 def clip(field: str) -> str:
@@ -107,7 +114,8 @@ def clip(field: str) -> str:
     return value.encode()[:VALUE_MAX_BYTES].decode(errors="ignore")
 
 
-def _stage_daily(connection: Connection, tally: Tally) -> list[list[str]]:
+def _stage_daily(connection: Connection, tally: Tally) -> tuple[dict[Key, Row], list[list[str]]]:
+    """Return what is added to the days, and that as rows to stage."""
     rows: dict[Key, Row] = {}
     for (project_id, day), by_dimension in tally.days.items():
         for dimension, by_value in by_dimension.dimensions():
@@ -121,13 +129,28 @@ def _stage_daily(connection: Connection, tally: Tally) -> list[list[str]]:
                     rows[key] = row
     sketches = _load_daily(connection, rows)
     rows = _limit_values(connection, rows, sketches)
-    staged = []
-    for key in sorted(rows):
-        row = rows[key]
-        lg_k = sketch.HEADLINE_LG_K if key.dimension == TOTAL else sketch.DIMENSION_LG_K
-        place = [NULL, key.day.isoformat(), key.dimension, encode(key.value), NULL]
-        staged.append(["d", str(key.project_id), *place, *_figures(row, sketches.get(key), lg_k)])
-    return staged
+    return rows, [_stage_row("d", key, rows[key], sketches.get(key)) for key in sorted(rows)]
+
+
+def _stage_spans(connection: Connection, length: str, days: dict[Key, Row]) -> list[list[str]]:
+    """Return what late days add to their weeks or months, where those are added up: nearly always nothing."""
+    starts = spans.find_of_days(connection, length, {key[:2] for key in days}, datetime.now(UTC))
+    if not starts:
+        return []
+    rows: defaultdict[Key, Row] = defaultdict(Row)
+    for key, row in days.items():
+        if key[:2] in starts:
+            rows[key._replace(day=starts[key[:2]])].add(row)
+    keys = [key._asdict() for key, row in rows.items() if row.visitors]
+    found = spans.read_sketches(connection, length, keys)
+    sketches = {Key(one.project_id, one.day, one.dimension, one.value): bytes(one.visitors) for one in found}
+    return [_stage_row(length[0], key, rows[key], sketches.get(key)) for key in sorted(rows)]
+
+
+def _stage_row(kind: str, key: Key, row: Row, visitors: bytes | None) -> list[str]:
+    lg_k = sketch.HEADLINE_LG_K if key.dimension == TOTAL else sketch.DIMENSION_LG_K
+    place = [NULL, key.day.isoformat(), key.dimension, encode(key.value), NULL]
+    return [kind, str(key.project_id), *place, *_figures(row, visitors, lg_k)]
 
 
 def _figures(row: Row, visitors: bytes | None, lg_k: int) -> list[str]:

@@ -8,8 +8,8 @@ from typing import Any
 from flask import Blueprint, Response
 from sqlalchemy import Connection
 
+from pulse.reports import campaign_comparison, period
 from pulse.reports import campaigns as report
-from pulse.reports import period
 from pulse.reports.period import Period
 from pulse.web.analytics import CLOSED_TTL_S, OPEN_TTL_S, answer_report, find_project
 from pulse.web.http import Api
@@ -63,16 +63,16 @@ def list_campaigns(project_id: int, query: report.CampaignsQuery) -> Response:
 @api(
     "GET", "/projects/<int:project_id>/campaigns/compare",
     "Campaigns beside each other, each with its series and against the period before",
-    scope="read", query=report.CompareCampaignsQuery, answer=report.CampaignComparison,
+    scope="read", query=campaign_comparison.CompareCampaignsQuery, answer=campaign_comparison.CampaignComparison,
 )  # fmt: skip
-def compare_campaigns(project_id: int, query: report.CompareCampaignsQuery) -> Response:
+def compare_campaigns(project_id: int, query: campaign_comparison.CompareCampaignsQuery) -> Response:
     """Answer the comparison."""
     chosen = resolve_period(project_id, query.start_date, query.end_date, query.granularity)
-    names = report.read_names(query.campaigns)
+    names = campaign_comparison.read_names(query.campaigns)
     parameters = f"compare:{chosen.granularity}:{digest(repr(names))}"
     return answer_period(
         "campaigns", project_id, chosen, parameters,
-        lambda connection: report.compare_campaigns(connection, project_id, chosen, names),
+        lambda connection: campaign_comparison.compare_campaigns(connection, project_id, chosen, names),
     )  # fmt: skip
 
 

@@ -297,7 +297,6 @@ def test_only_days_of_the_period_are_read(site: Site, statement: TextClause) -> 
             text("EXPLAIN (ANALYZE, FORMAT JSON) " + statement.text),
             {
                 "project_id": site.project_id, "start": date(2026, 1, 1), "end": date(2026, 1, 30), "days": 30,
-                "monday": date(2026, 1, 5),
                 "hourly": False, "starts_at": datetime(2026, 1, 1, tzinfo=UTC),
                 "ends_at": datetime(2026, 1, 31, tzinfo=UTC), "limit": 10,
             },

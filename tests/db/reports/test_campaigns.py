@@ -1,25 +1,26 @@
 """Campaign reports against recounts from the raw events."""
 
+import re
 from collections import defaultdict
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from pulse.errors import Invalid
+from pulse.reports.campaign_comparison import compare_campaigns, read_names
 from pulse.reports.campaigns import (
     CampaignRow,
     Q,
-    bind,
     campaigns,
-    compare_campaigns,
-    read_names,
     top_campaigns,
 )
-from pulse.reports.goals import EventGoal, create_goal
+from pulse.reports.goals import EventGoal, PageGoal, create_goal
 from pulse.reports.period import Period, resolve
+from pulse.rollup import writing
 from pulse.rollup.goals import count_all
 from tests.db.reports.conftest import Site, make_visits
 from tests.db.reports.test_analytics import sessions_of
@@ -180,14 +181,73 @@ def test_labels_longer_than_an_index_entry(site: Site) -> None:
     assert [row.campaign for row in found.campaigns] == ["short", long]
 
 
-def test_list_reads_indexes_alone(history: Site) -> None:
-    """Ten million events are half a gigabyte of sessions; their campaigns are a few megabytes."""
-    with history.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("VACUUM ANALYZE sessions")
+def test_sessions_a_late_event_gives_to_another_campaign(site: Site) -> None:
+    at = datetime(2026, 5, 5, 10, tzinfo=UTC)
+    site.write({"occurred_at": at, "utm_campaign": "second"}, {"occurred_at": at, "visitor": 2, "utm_campaign": "b"})
+    site.fold()
+    site.write({"occurred_at": at - timedelta(minutes=5), "utm_campaign": "first"})
+    site.fold()
+    with site.engine.connect() as connection:
+        found = campaigns(connection, site.project_id, resolve("2026-05-05", "2026-05-05", None, "UTC", at))
+    assert [(row.campaign, row.sessions, row.pageviews, row.unique_visitors) for row in found.campaigns] == [
+        ("b", 1, 1, 1), ("first", 1, 2, 1),
+    ]  # fmt: skip
+
+
+def test_most_visitors_are_found_behind_campaigns_of_more_sessions(site: Site) -> None:
+    at = datetime(2026, 5, 5, tzinfo=UTC)
+    # 30 campaigns of one visitor who comes three times, and behind them one of two visitors who come once.
+    for number in range(30):
+        loyal = {"visitor": number, "utm_campaign": f"loyal {number:02}"}
+        site.write(*({**loyal, "occurred_at": at + timedelta(hours=hour)} for hour in (1, 3, 5)))
+    site.write(*({"visitor": visitor, "utm_campaign": "wide", "occurred_at": at} for visitor in (100, 101)))
+    site.fold()
+    period = resolve("2026-05-05", "2026-05-05", None, "UTC", at)
+    with site.engine.connect() as connection:
+        best = top_campaigns(connection, site.project_id, period, "visitors", 2).campaigns
+        most = top_campaigns(connection, site.project_id, period, "sessions", 2).campaigns
+    assert [(row.campaign, row.unique_visitors) for row in best] == [("wide", 2), ("loyal 00", 1)]
+    assert [row.campaign for row in most] == ["loyal 00", "loyal 01"]
+
+
+def test_campaigns_beyond_the_values_of_a_day_are_counted_together(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writing, "MAX_VALUES", 2)
+    with site.engine.begin() as connection:
+        create_goal(connection, site.project_id, PageGoal(name="Any page", path="/*"))
+    at = datetime(2026, 5, 5, 10, tzinfo=UTC)
+    for visitor in range(5):
+        named = {"visitor": visitor, "utm_campaign": f"c{visitor}", "occurred_at": at}
+        site.write(*({**named, "id": uuid4()} for _ in range(5 - visitor)))
+    site.fold()
+    count_all(site.engine)
+    with site.engine.connect() as connection:
+        found = campaigns(connection, site.project_id, resolve("2026-05-05", "2026-05-05", None, "UTC", at))
+    assert [(row.campaign, row.sessions, row.pageviews, row.conversions) for row in found.campaigns] == [
+        ("(other)", 3, 6, 6), ("c0", 1, 5, 5), ("c1", 1, 4, 4),
+    ]  # fmt: skip
+
+
+def test_reports_read_no_sessions(history: Site) -> None:
+    """But for hours, which summaries don't hold: however many events there are, the cost is that of days and values."""
+    seen: list[str] = []
+    event.listen(history.engine, "before_cursor_execute", lambda *args: seen.append(args[2]))
+    with history.engine.connect() as connection:
+        campaigns(connection, history.project_id, MARCH)
+        top_campaigns(connection, history.project_id, MARCH, "visitors")
+        compare_campaigns(connection, history.project_id, MARCH, None)
+    assert len(seen) == 7
+    assert not [statement for statement in seen if re.search(r"FROM (sessions|events)\b", statement)]
+
+
+def test_hours_are_read_through_an_index(history: Site) -> None:
+    with history.engine.connect() as connection:
         connection.exec_driver_sql("SET enable_seqscan = off")
-        binds = bind(history.project_id, MARCH, split=True, metric="sessions", limit=10)
-        plan = "\n".join(connection.execute(text("EXPLAIN " + Q.campaigns.text), binds).scalars())
-    assert "Index Only Scan using sessions_2026_03" in plan
+        span = {"starts_at": FIRST, "ends_at": FIRST + timedelta(days=2), "hours": [FIRST]}
+        binds = {"project_id": history.project_id, "campaigns": ["a"], **span}
+        plan = "\n".join(connection.execute(text("EXPLAIN " + Q.compare_hours.text), binds).scalars())
+    assert "sessions_2026_03_project_id_started_at_idx" in plan
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,28 @@ def recount_summaries(events: list[Event], zones: dict[int, str]) -> tuple[dict[
 
     A row is (pageviews, events, sessions, bounces, duration_ms, visitors).
     """
+    daily, hourly = _recount(events, zones)
+    return _count_visitors(daily), _count_visitors(hourly)
+
+
+def recount_spans(events: list[Event], zones: dict[int, str], length: str) -> dict[Any, Any]:
+    """Return the rows of summary_weekly or summary_monthly by key, with days of any age."""
+    daily, _ = _recount(events, zones)
+    spans: dict[Any, list[Any]] = defaultdict(lambda: [0, 0, 0, 0, 0, set()])
+    for (project_id, day, *pair), row in daily.items():
+        first = day.replace(day=1) if length == "month" else day - timedelta(days=day.weekday())
+        span = spans[project_id, first, *pair]
+        for number in range(5):
+            span[number] += row[number]
+        span[5] |= row[5]
+    return _count_visitors(spans)
+
+
+def _count_visitors(rows: dict[Any, list[Any]]) -> dict[Any, Any]:
+    return {key: (*row[:5], len(row[5])) for key, row in rows.items()}
+
+
+def _recount(events: list[Event], zones: dict[int, str]) -> tuple[dict[Any, list[Any]], dict[Any, list[Any]]]:
     daily: dict[Any, list[Any]] = defaultdict(lambda: [0, 0, 0, 0, 0, set()])
     hourly: dict[Any, list[Any]] = defaultdict(lambda: [0, 0, 0, 0, 0, set()])
     for event in events:
@@ -76,10 +98,12 @@ def recount_summaries(events: list[Event], zones: dict[int, str]) -> tuple[dict[
             row[2] += 1
             row[3] += session["pageviews"] == 1 and session["events"] == 1
             row[4] += (session["ended_at"] - session["started_at"]) // timedelta(milliseconds=1)
-    return (
-        {key: (*row[:5], len(row[5])) for key, row in daily.items()},
-        {key: (*row[:5], len(row[5])) for key, row in hourly.items()},
-    )
+        if session["utm_campaign"] is not None:
+            # What whole sessions did, where the other rows count each event by itself.
+            rows[-1][0] += session["pageviews"]
+            rows[-1][1] += session["events"]
+            rows[-1][5].add(session["visitor"])
+    return daily, hourly
 
 
 def _place(at: datetime, zone: str) -> tuple[Any, datetime]:
@@ -110,6 +134,9 @@ def _session_values(session: dict[str, Any]) -> list[tuple[str, str]]:
         found += [("page", session["entry_path"]), ("entry_page", session["entry_path"])]
     if session["exit_path"] is not None:
         found.append(("exit_page", session["exit_path"]))
+    if session["utm_campaign"] is not None:
+        labels = [session[name] or "" for name in ("utm_campaign", "utm_source", "utm_medium")]
+        found.append(("campaign", "\x1f".join(label.replace("\x1f", " ") for label in labels)))
     return found
 
 

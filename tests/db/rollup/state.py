@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import Engine, text
 
 from pulse.storage import sketch
-from tests.db.rollup.recount import ATTRIBUTES, recount_sessions, recount_summaries
+from tests.db.rollup.recount import ATTRIBUTES, recount_sessions, recount_spans, recount_summaries
 
 _SESSION = (
     "project_id", "session_key", "visitor", "started_at", "ended_at", "first_event_id", "client_session", "pageviews",
@@ -46,6 +46,12 @@ def stored_daily(engine: Engine, projects: list[int]) -> dict[Any, Any]:
     return _summary(engine, "summary_daily", "project_id, day, dimension, value", projects)
 
 
+def stored_spans(engine: Engine, projects: list[int], length: str) -> dict[Any, Any]:
+    """Return the rows of summary_weekly or summary_monthly by key."""
+    table = {"week": "summary_weekly", "month": "summary_monthly"}[length]
+    return _summary(engine, table, f"project_id, {length}, dimension, value", projects)
+
+
 def stored_hourly(engine: Engine, projects: list[int]) -> dict[Any, Any]:
     """Return the rows of summary_hourly by key."""
     return _summary(engine, "summary_hourly", "project_id, starts_at", projects)
@@ -61,10 +67,34 @@ def stored_live(engine: Engine, projects: list[int]) -> dict[Any, Any]:
     return {tuple(row[:3]): (*row[3:6], sketch.estimate([row[6]])) for row in rows}
 
 
-def check(engine: Engine, events: list[dict[str, Any]], zones: dict[int, str]) -> None:
-    """Compare sessions and summaries with the recount of all the events that were ever folded."""
+def check(engine: Engine, events: list[dict[str, Any]], zones: dict[int, str], *, anew: bool = False) -> None:
+    """Compare sessions and summaries with the recount of all the events that were ever folded.
+
+    Of a campaign that lost a session to a late event, a sketch may still hold its visitor, until counted `anew`.
+    """
     projects = list(zones)
     assert stored_sessions(engine, projects) == recount_sessions(events)
     daily, hourly = recount_summaries(events, zones)
-    assert stored_daily(engine, projects) == daily
+    stored = stored_daily(engine, projects)
+    assert (stored if anew else forgive(stored, daily)) == daily
     assert stored_hourly(engine, projects) == hourly
+
+
+def check_spans(engine: Engine, events: list[dict[str, Any]], zones: dict[int, str]) -> None:
+    """Compare all weeks and months with the recount."""
+    for length in ("week", "month"):
+        wanted = recount_spans(events, zones, length)
+        assert forgive(stored_spans(engine, list(zones), length), wanted) == wanted
+
+
+def forgive(stored: dict[Any, Any], wanted: dict[Any, Any]) -> dict[Any, Any]:
+    """Take away what campaigns may hold too much: visitors whose sessions went to another one."""
+    rows = {}
+    for key, row in stored.items():
+        if key[2] == "campaign":
+            if row[2] == 0:
+                continue
+            if key in wanted:
+                row = (*row[:5], min(row[5], wanted[key][5]))
+        rows[key] = row
+    return rows

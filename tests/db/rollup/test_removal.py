@@ -1,6 +1,7 @@
 """A deleted project leaves nothing behind, and nothing of others goes with it."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 from flask.testing import FlaskClient
 from sqlalchemy import Engine, text
@@ -8,10 +9,14 @@ from werkzeug.test import TestResponse
 
 from pulse.rollup.fold import fold_once
 from pulse.rollup.removal import remove_deleted
+from pulse.rollup.spans import add_up
 from pulse.storage.projects import create_key, create_project
 
 PAGE = {"type": "pageview", "url": "https://example.com/a"}
-TABLES = ("events", "sessions", "event_ids", "summary_daily", "summary_hourly", "summary_live")
+TABLES = (
+    "events", "sessions", "event_ids", "summary_daily", "summary_hourly", "summary_live",
+    "summary_weekly", "summary_monthly",
+)  # fmt: skip
 
 
 def count(engine: Engine, project_id: int) -> dict[str, int]:
@@ -32,6 +37,7 @@ def test_a_deleted_projects_data_is_removed_and_no_other(
     for sender in (key, "test_api_key"):
         client.post("/api/v1/track/event", json={**PAGE, "event_id": chosen}, headers={"X-API-Key": sender})
     fold_once(engine)
+    assert add_up(engine, datetime.now(UTC) + timedelta(days=60)) == 4
     kept = count(engine, 1)
     assert all(kept.values()) and all(count(engine, other).values())
     assert client.delete(f"/api/v1/projects/{other}", headers={"X-API-Key": admin_key}).status_code == 200
