@@ -21,7 +21,7 @@ from pulse.ingest.spool import Spool
 from pulse.ingest.visitor import SaltStore
 from pulse.monitor import delivery, recorder
 from pulse.rollup import fold, goals, pruning, removal, requests, spans
-from pulse.storage import schema
+from pulse.storage import changes, schema
 
 log = logging.getLogger("pulse.jobs")
 
@@ -52,6 +52,7 @@ def list_jobs(engine: Engine, config: Config) -> list[Job]:
         Job("rebuilds", lambda: requests.run_requests(engine), 2.0),
         Job("prune-live", lambda: pruning.prune_live(engine), 300.0),
         Job("prune-batches", lambda: pruning.prune_batches(engine), 3600.0),
+        Job("prune-changes", lambda: changes.prune(engine), 3600.0),
         Job("partitions", lambda: schema.make_partitions(engine), 3600.0),
         Job("event-ids", lambda: schema.drop_old_event_ids(engine), 3600.0),
         Job("retention", lambda: schema.drop_expired(engine, config.retention_months), 3600.0),

@@ -85,7 +85,7 @@ SELECT id, events FROM ingest_batches WHERE folded_at IS NOT NULL AND NOT goals_
 
 -- name: ready_goals
 -- Goals that are filled in, held as they are until the commit. Events of the others are left to the filling in.
-SELECT g.id, p.timezone
+SELECT g.id, g.project_id, p.timezone
 FROM goals g JOIN projects p ON p.id = g.project_id
 WHERE g.counted_in = p.timezone
   AND g.project_id IN (SELECT DISTINCT project_id FROM events WHERE batch_id = ANY (CAST(:batches AS bigint[])))

@@ -40,19 +40,22 @@ class Wish(msgspec.Struct, frozen=True):
     ttl_s: float
     namespace: str
     stale_on: tuple[type[BaseException], ...]
-    # Past its ttl; None where there is none.
+    # Past its ttl, or of an earlier version; None where there is none.
     old: Entry | None
+    version: float = 0.0
 
 
-def open_entry(envelope: Envelope | None) -> Entry | None:
-    """The entry of an envelope, HIT or STALE by its age; None for none and for one damaged in Redis."""
+def open_entry(envelope: Envelope | None, version: float = 0.0) -> Entry | None:
+    """The entry of an envelope, HIT or STALE by age and version; None for none and for one damaged in Redis."""
     if envelope is None:
         return None
     try:
         value = envelope.open()
     except DAMAGED:
         return None
-    state: Literal["HIT", "STALE"] = "HIT" if envelope.is_fresh(time.time()) else "STALE"
+    state: Literal["HIT", "STALE"] = (
+        "HIT" if envelope.version >= version and envelope.is_fresh(time.time()) else "STALE"
+    )
     return Entry(value, state, envelope.stored_at, envelope.fresh_until)
 
 
@@ -82,7 +85,7 @@ class Computer:
             if not flight.landed.wait(self._limits.wait_s):
                 in_vain = flight
                 continue
-            entry = open_entry(flight.envelope)
+            entry = open_entry(flight.envelope, wish.version)
             if entry is not None:
                 self._counters.count(wish.namespace, "hits" if entry.state == "HIT" else "stale")
                 return entry
@@ -114,7 +117,7 @@ class Computer:
         give_up_at = time.monotonic() + self._limits.wait_s
         pause_s = POLL_FIRST_S
         while True:
-            ready = open_entry(claim.envelope)
+            ready = open_entry(claim.envelope, wish.version)
             if ready is not None and claim.envelope is not None:
                 if ready.state == "HIT":
                     if claim.won:
@@ -131,7 +134,7 @@ class Computer:
 
     def _compute(self, wish: Wish, flight: Flight, claim: Claim) -> Envelope:
         try:
-            envelope = seal(wish.compute(), wish.ttl_s)
+            envelope = seal(wish.compute(), wish.ttl_s, wish.version)
         except BaseException:
             self._store.release(wish.key, claim)
             raise

@@ -12,11 +12,12 @@ MAGIC = b"\xc1\x01"
 
 
 class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A sealed value; `stored_at` and `fresh_until` are epoch seconds."""
+    """A sealed value; `stored_at` and `fresh_until` are epoch seconds, `version` is what it was computed for."""
 
     stored_at: float
     fresh_until: float
     payload: msgspec.Raw
+    version: float = 0.0
 
     def is_fresh(self, now: float) -> bool:
         """Whether the value's ttl has not passed at `now` (epoch seconds)."""
@@ -40,7 +41,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Envelope).decode
 
 
-def seal(value: Any, ttl_s: float) -> Envelope:
+def seal(value: Any, ttl_s: float, version: float = 0.0) -> Envelope:
     """Encode a value and stamp it.
 
     What msgpack has no type for comes back as the nearest plain one: a tuple as a list, a struct or dataclass as a
@@ -53,7 +54,7 @@ def seal(value: Any, ttl_s: float) -> Envelope:
         payload = _encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise TypeError(f"a cached value must be plain data, bytes or a msgspec struct: {error}") from error
-    return Envelope(now, now + ttl_s, msgspec.Raw(payload))
+    return Envelope(now, now + ttl_s, msgspec.Raw(payload), version)
 
 
 class EnvelopeSerializer(BaseSerializer):

@@ -90,19 +90,21 @@ class CacheService:
         ttl: float = 300,
         namespace: str | None = None,
         stale_on: tuple[type[BaseException], ...] = (),
+        version: float = 0.0,
     ) -> Entry:
         """As `wrap`, with the state and times of the value.
 
         `stale_on`: exceptions of `compute` in whose place the old value is the answer, up to `Limits.stale_s` after
-        its ttl. `namespace` is what the counters count it under, the key's own if not given.
+        its ttl. `namespace` is what the counters count it under, the key's own if not given. A value kept for a smaller
+        `version` counts as past its ttl: what a value is made of may have a number that grows with each change.
         """
         _check(key, ttl)
         namespace = namespace or _namespace(key)
-        old = open_entry(self._store.get(key))
+        old = open_entry(self._store.get(key), version)
         if old is not None and old.state == "HIT":
             self._counters.count(namespace, "hits")
             return old
-        return self._computer.fulfil(Wish(key, compute, ttl, namespace, stale_on, old))
+        return self._computer.fulfil(Wish(key, compute, ttl, namespace, stale_on, old, version))
 
     def get(self, key: str, default: Any = None) -> Any:
         """The fresh value under a key, or `default`."""

@@ -11,6 +11,7 @@ from pulse.errors import Conflict, Detail, Invalid, NotFound
 from pulse.reports.overview import percentage
 from pulse.reports.period import DateRange, EndDate, Period, StartDate
 from pulse.reports.visitors import count_joined
+from pulse.storage import changes
 from pulse.storage.projects import get_project
 from pulse.storage.sketch import estimate
 from pulse.storage.sql import load_queries
@@ -143,6 +144,7 @@ def create_goal(connection: Connection, project_id: int, definition: GoalDefinit
     goal_id = connection.execute(Q.create_goal, {"project_id": project_id, **columns}).scalar()
     if goal_id is None:
         raise _name_taken(definition.name)
+    _note_change(connection, project_id)
     return get_goal(connection, project_id, goal_id)
 
 
@@ -165,6 +167,7 @@ def change_goal(connection: Connection, project_id: int, goal_id: int, definitio
     else:
         connection.execute(Q.redefine_goal, {"id": goal_id, **columns})
         connection.execute(Q.delete_figures, {"id": goal_id})
+        _note_change(connection, project_id)
     return get_goal(connection, project_id, goal_id)
 
 
@@ -172,6 +175,12 @@ def delete_goal(connection: Connection, project_id: int, goal_id: int) -> None:
     """Remove a goal and its figures. Raises NotFound."""
     get_goal(connection, project_id, goal_id)
     connection.execute(Q.delete_goal, {"id": goal_id, "project_id": project_id})
+    _note_change(connection, project_id)
+
+
+def _note_change(connection: Connection, project_id: int) -> None:
+    """Note that campaigns have other conversions on all days from now on."""
+    changes.note(connection, [(project_id, *changes.EVER)])
 
 
 def recount_goals(connection: Connection, project_id: int | None) -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, Engine
 
@@ -14,9 +14,12 @@ from pulse.rollup.reading import Event, Q, claim_batches, read_clocks, read_even
 from pulse.rollup.sessions import group_events
 from pulse.rollup.summaries import Tally
 from pulse.rollup.writing import put_sessions, take_sessions, write_tally
+from pulse.storage import changes
 
 # Real-time reports look back half an hour; an event that comes later than this is in the past.
 LIVE_KEEP = timedelta(hours=2)
+# A day is past for the fold before it is for reports: one that ends while a fold runs must not be missed.
+CLOSING = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +59,13 @@ def fold_events(connection: Connection, read: list[Event]) -> None:
     tally.add_live(events, int((time.time() - LIVE_KEEP.total_seconds()) * 1_000_000))
     groups = group_events(events)
     take_sessions(connection, groups)
-    changes = [change for group in groups.values() for change in group.connect()]
-    tally.add_changes(changes)
-    put_sessions(connection, (change.session for change in changes))
+    connected = [change for group in groups.values() for change in group.connect()]
+    tally.add_changes(connected)
+    put_sessions(connection, (change.session for change in connected))
     write_tally(connection, tally)
+    soon = datetime.now(UTC) + CLOSING
+    past = ((project_id, day) for project_id, day in tally.days if day < clocks[project_id].day(soon))
+    changes.note(connection, [(project_id, day, day) for project_id, day in past])
 
 
 @contextmanager

@@ -7,7 +7,7 @@ the events of all batches that are counted, so that each completion is counted o
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfoNotFoundError
@@ -15,8 +15,9 @@ from zoneinfo import ZoneInfoNotFoundError
 import msgspec
 from sqlalchemy import Connection, Engine, Row
 
+from pulse.rollup.fold import CLOSING
 from pulse.rollup.rebuild import _first_kept_day
-from pulse.storage import sketch
+from pulse.storage import changes, sketch
 from pulse.storage.localtime import QUARTER_US, LocalClock, clock
 from pulse.storage.sql import load_queries
 
@@ -82,21 +83,26 @@ def count_once(engine: Engine, max_events: int = MAX_EVENTS) -> int:
             batches.append(batch.id)
         if not batches:
             return 0
-        if has_goals:
-            _count(connection, batches)
+        days = _count(connection, batches) if has_goals else set()
         connection.execute(Q.mark_counted, {"batches": batches})
+        changes.note(connection, days)
     return len(batches)
 
 
-def _count(connection: Connection, batches: list[int]) -> None:
-    zones = {row.id: row.timezone for row in connection.execute(Q.ready_goals, {"batches": batches})}
+def _count(connection: Connection, batches: list[int]) -> set[tuple[int, date, date]]:
+    """Count the batches; return the past days (project, first, last) that change by it."""
+    goals = {row.id: row for row in connection.execute(Q.ready_goals, {"batches": batches})}
+    zones = {goal_id: row.timezone for goal_id, row in goals.items()}
     if not zones:
-        return
+        return set()
     found: defaultdict[Place, Figures] = defaultdict(Figures)
     for row in connection.execute(Q.completions_of_batches, {"batches": batches, "goals": list(zones)}):
         day = _clock(zones[row.goal_id]).place(row.quarter * QUARTER_US).day
         found[Place(row.goal_id, day)].add(row)
     _add(connection, found)
+    soon = datetime.now(UTC) + CLOSING
+    past = ((goal_id, day) for goal_id, day in found if day < _clock(zones[goal_id]).day(soon))
+    return {(goals[goal_id].project_id, day, day) for goal_id, day in past}
 
 
 def fill_once(engine: Engine) -> int | None:
@@ -124,6 +130,7 @@ def fill_once(engine: Engine) -> int | None:
             connection.execute(Q.delete_campaigns, {"id": goal.id, "first_day": first_day})
             _add(connection, found)
             connection.execute(Q.mark_filled, {"id": goal.id, "timezone": goal.timezone})
+            changes.note(connection, [(goal.project_id, *changes.EVER)])
     return int(goal.id)
 
 

@@ -12,6 +12,7 @@ from pulse.rollup.reading import Q, read_clocks, read_events_between
 from pulse.rollup.sessions import Counted, Session
 from pulse.rollup.summaries import Tally
 from pulse.rollup.writing import write_tally
+from pulse.storage import changes
 from pulse.storage.localtime import LocalClock
 from pulse.storage.schema import list_partitions
 
@@ -52,6 +53,7 @@ def rebuild(engine: Engine, project_id: int, first_day: date, last_day: date) ->
             for session in found:
                 tally.add_session(session)
             _write(connection, tally)
+        changes.note(connection, [(project_id, first_day, last_day)])
     return counted
 
 

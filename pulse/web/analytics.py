@@ -18,16 +18,21 @@ from pulse.web.service import service
 blueprint = Blueprint("analytics", __name__)
 api = Api(blueprint, "Reports")
 
-# Ranges that still gather events are computed anew after seconds, closed ones (late events can change them) a minute.
+# Ranges that still gather events are computed anew after seconds; closed ones after a day, or when they change.
 OPEN_TTL_S = 3
-CLOSED_TTL_S = 60
+CLOSED_TTL_S = 86_400
 REALTIME_TTL_S = 1
 
 
-def answer_report(key: str, compute: Callable[[], Any], *, ttl_s: int, max_age_s: int) -> Response:
-    """Answer from the cache, computing once for all who ask; an old answer stands in while PostgreSQL is away."""
+def answer_report(
+    key: str, compute: Callable[[], Any], *, ttl_s: int, max_age_s: int, version: float = 0.0
+) -> Response:
+    """Answer from the cache, computing once for all who ask; an old answer stands in while PostgreSQL is away.
+
+    `version` is when what the report reads changed last: an answer from before that is computed anew.
+    """
     entry = cache.wrap_entry(
-        key, lambda: encode_data(compute()), ttl=ttl_s, namespace="analytics", stale_on=(Unavailable,)
+        key, lambda: encode_data(compute()), ttl=ttl_s, namespace="analytics", stale_on=(Unavailable,), version=version
     )
     return answer_cached(entry.value, max_age_s=max_age_s, cache_state=entry.state)
 
@@ -53,10 +58,11 @@ def analytics(project_id: int, query: report.AnalyticsQuery) -> Response:
             return report.analytics(connection, project_id, chosen, query.limit)
 
     return answer_report(
-        f"analytics:project:{project_id}:{chosen.start}:{chosen.end}:{chosen.granularity}:{query.limit}",
+        f"analytics:project:{project_id}:{chosen.start}:{chosen.end}:{zone}:{chosen.granularity}:{query.limit}",
         compute,
         ttl_s=OPEN_TTL_S if is_open else CLOSED_TTL_S,
         max_age_s=300,
+        version=service().last_change(project_id, chosen.start, chosen.end),
     )
 
 

@@ -44,6 +44,8 @@ def answer_period(
         read,
         ttl_s=OPEN_TTL_S if is_open else CLOSED_TTL_S,
         max_age_s=300,
+        # The period before too, which comparisons read.
+        version=service().last_change(project_id, chosen.previous().start, chosen.end),
     )
 
 

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from datetime import date
 from typing import Generic, TypeVar, cast
 
 from flask import current_app
@@ -13,6 +14,7 @@ from pulse.errors import PulseError, Unavailable
 from pulse.ingest.rates import Rates
 from pulse.ingest.visitor import Identity
 from pulse.ingest.writer import GroupWriter
+from pulse.storage import changes
 from pulse.storage.engine import Database
 from pulse.storage.projects import DEVELOPMENT_KEY, ApiKey, Project, find_key, find_logins, get_project
 
@@ -73,6 +75,7 @@ class Service:
         self.keys: Remembered[str, ApiKey | None] = Remembered(self._find_key)
         self.projects: Remembered[int, Project] = Remembered(self._get_project)
         self.logins: Remembered[str, int | None] = Remembered(self._find_logins)
+        self._changes: Remembered[int, list[changes.Change]] = Remembered(self._read_changes)
         self.stopping = threading.Event()
 
     def _find_key(self, text: str) -> ApiKey | None:
@@ -89,8 +92,18 @@ class Service:
         with self.database.begin() as connection:
             return get_project(connection, project_id)
 
+    def _read_changes(self, project_id: int) -> list[changes.Change]:
+        # From where reports read: whoever sees a change sees the figures it is about.
+        with self.database.read() as connection:
+            return changes.read(connection, project_id)
+
+    def last_change(self, project_id: int, first_day: date, last_day: date) -> float:
+        """Return when past days of a project changed last, in seconds since 1970; 0 where they did not for long."""
+        return changes.last_change(self._changes.get(project_id), first_day, last_day)
+
     def forget(self) -> None:
         """Drop what is remembered of keys and projects, after a change made here."""
+        self._changes.forget()
         self.keys.forget()
         self.logins.forget()
         self.projects.forget()

@@ -56,6 +56,16 @@ RETURNS TABLE (length text, starts_on date) LANGUAGE sql STABLE AS $$
       AND NOT EXISTS (SELECT FROM weeks WHERE first_day + step BETWEEN week AND week + 6)
 $$;
 
+-- Past days whose summaries have changed of late, noted in the transaction that changes them: answers about past days
+-- are kept for a day, and dropped by this.
+CREATE TABLE day_changes (
+    changed_at   timestamptz NOT NULL,
+    project_id   integer NOT NULL,
+    first_day    date NOT NULL,
+    last_day     date NOT NULL,
+    PRIMARY KEY (project_id, first_day, last_day)
+);
+
 -- Campaign reports no longer read sessions, but for the hours of a comparison: an index on times alone will do. Keeping
 -- all figures in one, and long labels in a second, took 0.7 µs an event of the fold's 24.
 DROP INDEX sessions_of_campaigns;

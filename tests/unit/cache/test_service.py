@@ -318,3 +318,20 @@ def test_pickles_in_redis_are_never_opened(open_cache: Callable[..., CacheServic
     assert cache.get(KEY) is None
     assert cache.wrap_entry(KEY, lambda: "computed").state == "MISS"
     assert cache.get_stats()["isRedisAvailable"] is True
+
+
+def test_a_value_of_an_earlier_version_is_computed_anew(cache: CacheService) -> None:
+    def ask(value: str, version: float) -> tuple[str, str]:
+        entry = cache.wrap_entry(KEY, lambda: value, ttl=1000, version=version, stale_on=(Down,))
+        return entry.value, entry.state
+
+    def fail() -> str:
+        raise Down
+
+    assert ask("first", 0.0) == ("first", "MISS")
+    assert ask("second", 2.5) == ("second", "MISS")
+    assert ask("third", 2.5) == ("second", "HIT")
+    # Who does not know of the change yet takes what was computed after it.
+    assert ask("third", 1.0) == ("second", "HIT")
+    entry = cache.wrap_entry(KEY, fail, ttl=1000, version=3.0, stale_on=(Down,))
+    assert (entry.value, entry.state) == ("second", "STALE")

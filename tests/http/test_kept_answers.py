@@ -1,0 +1,141 @@
+"""Answers about past days are kept for long, and dropped when one of these days changes."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import Engine, event, text
+
+from pulse.rollup.fold import fold_once
+from pulse.rollup.goals import count_all
+from pulse.rollup.rebuild import rebuild
+from pulse.storage import changes
+from pulse.storage.projects import DEVELOPMENT_KEY
+from tests.db.rollup.conftest import commit_batch, make_event
+
+KEY = {"X-API-Key": DEVELOPMENT_KEY}
+TODAY = datetime.now(UTC).date()
+LATE = TODAY - timedelta(days=3)
+REPORTS = ["analytics", "campaigns", "campaigns/top", "campaigns/compare"]
+
+
+def days(first: date, last: date) -> str:
+    return f"startDate={first}&endDate={last}"
+
+
+AROUND = days(LATE - timedelta(days=1), LATE)
+BEFORE = days(LATE - timedelta(days=9), LATE - timedelta(days=6))
+
+
+@pytest.fixture
+def reader(app: Flask, client: FlaskClient, engine: Engine) -> Iterator[FlaskClient]:
+    """A client whose process has just asked what has changed."""
+    write(engine, LATE - timedelta(days=7))
+    write(engine, LATE)
+    app.extensions["pulse"].forget()
+    yield client
+
+
+def write(engine: Engine, day: date, **fields: object) -> None:
+    at = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
+    commit_batch(engine, [make_event(1, at, utm_campaign="spring", **fields)])
+    while fold_once(engine).batches:
+        pass
+    count_all(engine)
+
+
+def state(client: FlaskClient, report: str, span: str) -> str:
+    answer = client.get(f"/api/v1/projects/1/{report}?{span}", headers=KEY)
+    assert answer.status_code == 200
+    return answer.headers["X-Cache"]
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_a_late_event_drops_the_answers_about_its_day_alone(
+    app: Flask, reader: FlaskClient, engine: Engine, report: str
+) -> None:
+    for span in (AROUND, BEFORE):
+        assert [state(reader, report, span) for _ in range(2)] == ["MISS", "HIT"]
+    write(engine, LATE, visitor=2)
+    app.extensions["pulse"].forget()  # as happens by itself after two seconds
+    assert [state(reader, report, span) for span in (AROUND, BEFORE)] == ["MISS", "HIT"]
+    assert state(reader, report, AROUND) == "HIT"
+
+
+def test_the_answer_holds_the_late_event(app: Flask, reader: FlaskClient, engine: Engine) -> None:
+    def sessions() -> int:
+        answer = reader.get(f"/api/v1/projects/1/campaigns?{AROUND}", headers=KEY)
+        return int(answer.get_json()["data"]["campaigns"][0]["sessions"])
+
+    assert sessions() == 1
+    write(engine, LATE, visitor=2)
+    app.extensions["pulse"].forget()
+    assert sessions() == 2
+
+
+def test_an_event_of_today_drops_nothing(app: Flask, reader: FlaskClient, engine: Engine) -> None:
+    assert state(reader, "analytics", AROUND) == "MISS"
+    at = datetime.now(UTC)
+    if (at + timedelta(minutes=11)).date() > at.date():
+        pytest.skip("today is about to be past")
+    commit_batch(engine, [make_event(1, at)])
+    fold_once(engine)
+    app.extensions["pulse"].forget()
+    assert state(reader, "analytics", AROUND) == "HIT"
+
+
+def test_counting_days_anew_drops_them(app: Flask, reader: FlaskClient, engine: Engine) -> None:
+    assert state(reader, "analytics", AROUND) == "MISS"
+    rebuild(engine, 1, LATE, LATE)
+    app.extensions["pulse"].forget()
+    assert state(reader, "analytics", AROUND) == "MISS"
+
+
+def test_a_change_of_goals_drops_campaigns_with_their_conversions(
+    app: Flask, reader: FlaskClient, engine: Engine
+) -> None:
+    def conversions() -> int | None:
+        app.extensions["pulse"].forget()
+        answer = reader.get(f"/api/v1/projects/1/campaigns?{AROUND}", headers=KEY)
+        found: int | None = answer.get_json()["data"]["campaigns"][0]["conversions"]
+        return found
+
+    assert conversions() is None
+    goal = {"kind": "page", "name": "Any page", "path": "/*"}
+    made = reader.post("/api/v1/projects/1/goals", json=goal, headers=KEY).get_json()["data"]["id"]
+    assert conversions() == 0
+    count_all(engine)
+    assert conversions() == 1
+    write(engine, LATE, visitor=2)
+    assert conversions() == 2
+    reader.delete(f"/api/v1/projects/1/goals/{made}", headers=KEY)
+    assert conversions() is None
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_whoever_holds_the_answer_is_told_so_without_a_statement(
+    app: Flask, reader: FlaskClient, report: str
+) -> None:
+    url = f"/api/v1/projects/1/{report}?{AROUND}"
+    tag = reader.get(url, headers=KEY).headers["ETag"]
+    seen: list[str] = []
+    event.listen(
+        app.extensions["pulse"].database.primary, "before_cursor_execute", lambda *args: seen.append(args[2])
+    )
+    answer = reader.get(url, headers={**KEY, "If-None-Match": tag})
+    assert (answer.status_code, answer.data, answer.headers["X-Cache"]) == (304, b"", "HIT")
+    assert seen == []
+
+
+def test_old_changes_are_forgotten(engine: Engine) -> None:
+    with engine.begin() as connection:
+        changes.note(connection, [(1, LATE, LATE), (1, LATE, LATE), (1, TODAY, TODAY)])
+        connection.execute(
+            text("UPDATE day_changes SET changed_at = now() - interval '49 hours' WHERE first_day = :day"),
+            {"day": LATE},
+        )
+    assert changes.prune(engine) == 1
+    with engine.connect() as connection:
+        assert [one.first_day for one in changes.read(connection, 1)] == [TODAY]
