@@ -36,6 +36,7 @@ from pulse.web import (
     projects,
     tracking,
     upkeep,
+    visitors,
 )
 from pulse.web.http import install_error_handlers, request_id
 from pulse.web.service import Service
@@ -123,12 +124,12 @@ def _watch(config: Config, database: Database, ingest: Engine, parts: Service) -
 
 def _register_blueprints(app: Flask, config: Config) -> None:
     looks = auth.install(app, config)
-    blueprints = (tracking, analytics, campaigns, goals, exports, projects, performance, upkeep, health)
+    blueprints = (tracking, analytics, campaigns, goals, exports, projects, visitors, performance, upkeep, health)
     for module in blueprints:
         app.register_blueprint(module.blueprint, url_prefix=API_PREFIX)
     app.register_blueprint(pages.make_blueprint(config, looks))
     endpoints = [*tracking.ENDPOINTS]
-    for typed in (analytics, campaigns, goals, exports, projects, performance, upkeep, health):
+    for typed in (analytics, campaigns, goals, exports, projects, visitors, performance, upkeep, health):
         endpoints += typed.api.endpoints
     app.register_blueprint(openapi.make_blueprint(endpoints))
     app.add_url_rule("/metrics", "metrics", performance.metrics_response)

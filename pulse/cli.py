@@ -3,14 +3,11 @@
 import getpass
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from pulse import __version__
@@ -20,7 +17,9 @@ from pulse.load.bench_data.command import bench_data
 from pulse.load.commands import demo, load_compare, load_test
 from pulse.logs import set_up_logging
 from pulse.storage import projects
-from pulse.storage.engine import Database, build_engine
+from pulse.storage.engine import build_engine
+from pulse.upkeep.session import connected
+from pulse.upkeep.visitor import visitor
 
 console = Console(highlight=False)
 
@@ -75,7 +74,7 @@ def serve() -> None:
 
 
 def _require_administrator(config: Config) -> None:
-    with _connected(config) as connection:
+    with connected(config) as connection:
         if projects.count_administrators(connection) == 0:
             raise ConfigError(projects.NO_ADMINISTRATOR)
 
@@ -86,7 +85,7 @@ def _welcome(config: Config) -> None:
     url = base_url(config)
     known, has_key = [], False
     try:
-        with _connected(config) as connection:
+        with connected(config) as connection:
             known = projects.list_projects(connection)
             has_key = projects.find_key(connection, projects.DEVELOPMENT_KEY) is not None
     except Unavailable:  # it went away again; what runs already will find it when it is back
@@ -142,19 +141,6 @@ def migrate() -> None:
     console.print("\n".join(f"applied {name}" for name in applied) or "The schema is up to date.")
 
 
-@contextmanager
-def _connected(config: Config | None = None) -> Iterator[Connection]:
-    from pulse.app import database_url
-
-    config = config or load_config()
-    database = Database(build_engine(config, database_url(config), application_name="pulse-cli"))
-    try:
-        with database.begin() as connection:
-            yield connection
-    finally:
-        database.dispose()
-
-
 @main.group()
 def project() -> None:
     """Projects: list, create, delete."""
@@ -164,7 +150,7 @@ def project() -> None:
 def list_projects() -> None:
     """List the projects."""
     table = Table("id", "name", "domain", "time zone", "created")
-    with _connected() as connection:
+    with connected() as connection:
         for found in projects.list_projects(connection):
             table.add_row(str(found.id), found.name, found.domain or "", found.timezone, f"{found.created_at:%Y-%m-%d}")
     console.print(table)
@@ -176,7 +162,7 @@ def list_projects() -> None:
 @click.option("--domain", help="The site's domain.")
 def create_project(name: str, timezone: str, domain: str | None) -> None:
     """Make a project with a key for its pages and one for its reports."""
-    with _connected() as connection:
+    with connected() as connection:
         made = projects.create_project(connection, name, timezone, domain)
         _, ingest = projects.create_key(connection, made.id, "pages", ["ingest"])
         _, read = projects.create_key(connection, made.id, "reports", ["read"])
@@ -190,7 +176,7 @@ def create_project(name: str, timezone: str, domain: str | None) -> None:
 @click.confirmation_option(prompt="Delete the project, its keys and its events?")
 def delete_project(project_id: int) -> None:
     """Delete a project."""
-    with _connected() as connection:
+    with connected() as connection:
         projects.delete_project(connection, project_id)
     console.print(f"Project {project_id} is deleted.")
 
@@ -205,7 +191,7 @@ def key() -> None:
 def list_keys(project_id: int | None) -> None:
     """List keys; their text is never shown again."""
     table = Table("id", "name", "scopes", "begins with", "created", "revoked")
-    with _connected() as connection:
+    with connected() as connection:
         for found in projects.list_keys(connection, project_id):
             revoked = f"{found.revoked_at:%Y-%m-%d}" if found.revoked_at else ""
             created = f"{found.created_at:%Y-%m-%d}"
@@ -222,7 +208,7 @@ def create_key(project_id: int | None, scopes: tuple[str, ...], admin: bool, nam
     """Make a key and show it, this once."""
     if admin == (project_id is not None):
         raise click.UsageError("Give either --project with --scope, or --admin.")
-    with _connected() as connection:
+    with connected() as connection:
         _, text = projects.create_key(connection, project_id, name, ["admin"] if admin else list(scopes) or ["read"])
     click.echo(text)
 
@@ -232,7 +218,7 @@ def create_key(project_id: int | None, scopes: tuple[str, ...], admin: bool, nam
 @click.option("--project", "project_id", type=int, help="The project; without it an administrator key.")
 def revoke_key(key_id: int, project_id: int | None) -> None:
     """Make a key invalid."""
-    with _connected() as connection:
+    with connected() as connection:
         projects.revoke_key(connection, project_id, key_id)
     console.print(f"Key {key_id} is revoked.")
 
@@ -248,12 +234,12 @@ def user() -> None:
 def create_user(email: str, password_stdin: bool) -> None:
     """Make a login, or give an existing one a new password."""
     password = sys.stdin.readline().rstrip("\n") if password_stdin else getpass.getpass("Password: ")
-    with _connected() as connection:
+    with connected() as connection:
         made = projects.create_user(connection, email, password)
     console.print(f"{made.email} can log in.")
 
 
-for command in (bench_data, demo, load_test, load_compare):
+for command in (bench_data, demo, load_test, load_compare, visitor):
     main.add_command(command)
 
 

@@ -20,7 +20,7 @@ from pulse.ingest import batch as batches
 from pulse.ingest.spool import Spool
 from pulse.ingest.visitor import SaltStore
 from pulse.monitor import delivery, recorder
-from pulse.rollup import fold, goals, pruning, removal, requests, spans
+from pulse.rollup import erasure, fold, goals, pruning, removal, requests, spans
 from pulse.storage import changes, schema
 
 log = logging.getLogger("pulse.jobs")
@@ -49,6 +49,7 @@ def list_jobs(engine: Engine, config: Config) -> list[Job]:
         Job("replay", lambda: spool.replay(lambda batch: batches.store(engine, batch)), 1.0),
         Job("alerts", lambda: delivery.run(config), 5.0),
         Job("goals", lambda: goals.count_all(engine), 2.0),
+        Job("erasures", lambda: erasure.run_erasures(engine, spool.holds), 2.0),
         Job("rebuilds", lambda: requests.run_requests(engine), 2.0),
         Job("prune-live", lambda: pruning.prune_live(engine), 300.0),
         Job("prune-batches", lambda: pruning.prune_batches(engine), 3600.0),

@@ -29,6 +29,10 @@ FOR UPDATE SKIP LOCKED;
 -- Time zones; a project can't be deleted before the fold has committed.
 SELECT id, timezone FROM projects WHERE id = ANY (:ids) ORDER BY id FOR KEY SHARE;
 
+-- name: remove_again
+-- Events of deleted projects that came late, from the spool: the background worker removes these too.
+INSERT INTO removals (project_id) SELECT unnest(CAST(:project_ids AS integer[])) ON CONFLICT DO NOTHING;
+
 -- name: read_events
 -- Wire: the events of some batches, in the order of columns of reading.py.
 SELECT project_id, session_key, (date_part('epoch', occurred_at) * 1000000)::bigint, occurred_at, id, visitor,

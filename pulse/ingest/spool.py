@@ -67,6 +67,14 @@ class Spool:
         """Return the files to replay, oldest batch first."""
         return sorted(self.folder.glob("*.batch"))
 
+    def newest(self) -> int:
+        """Return the greatest batch id that waits, 0 when nothing does."""
+        return max((_batch_id(path) for path in self.pending()), default=0)
+
+    def holds(self, up_to: int) -> bool:
+        """Tell whether a batch of an id up to `up_to` still waits."""
+        return any(_batch_id(path) <= up_to for path in self.pending())
+
     def size_bytes(self) -> int:
         """Return the bytes of what waits."""
         total = 0
@@ -117,3 +125,8 @@ class Spool:
                 pass
         log.error("spool file %s is damaged; it is kept aside as .bad", path.name)
         return None
+
+
+def _batch_id(path: Path) -> int:
+    number = path.name.partition("-")[0]
+    return int(number) if number.isdecimal() else 0  # no file of ours: older than all, until it is set aside

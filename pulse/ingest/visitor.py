@@ -62,8 +62,12 @@ class Identity:
         `day` is the UTC day the event was received on, whatever time the event itself bears.
         """
         if visitor_id:
-            return _hash(self._secret, f"v\n{project_id}\n{visitor_id}")
+            return self.named_visitor(project_id, visitor_id)
         return _hash(self.salt(day), f"{project_id}\n{address}\n{user_agent}")
+
+    def named_visitor(self, project_id: int, visitor_id: str) -> int:
+        """Return the hash of a client's own `visitor_id`, the same on every day."""
+        return _hash(self._secret, f"v\n{project_id}\n{visitor_id}")
 
     def session_key(self, project_id: int, session_id: str | None, visitor: int) -> int:
         """Return the hash of the client's own `session_id`, else the visitor: sessions are then told by time."""
@@ -84,7 +88,7 @@ class SaltStore:
     def load(self, now: datetime | None = None) -> Identity:
         """Return an Identity for today, making what is missing."""
         with self._engine.begin() as connection:
-            return Identity(self._salts(connection, _today(now), {}), self._secret(connection))
+            return Identity(self._salts(connection, _today(now), {}), read_secret(connection))
 
     def refresh(self, identity: Identity, now: datetime | None = None) -> None:
         """Bring an Identity up to date; to be called about once an hour.
@@ -114,9 +118,11 @@ class SaltStore:
         rows = connection.execute(_QUERIES.select_salts, {"first_kept": today - (_DAYS_KEPT - 1) * _ONE_DAY})
         return {row.used_on: bytes(row.salt) for row in rows}
 
-    def _secret(self, connection: Connection) -> bytes:
-        connection.execute(_QUERIES.offer_secret, {"value": urandom(_KEY_BYTES)})
-        return bytes(connection.execute(_QUERIES.select_secret).scalar_one())
+
+def read_secret(connection: Connection) -> bytes:
+    """Return the secret under which clients' own ids are hashed, made at the first call; it never changes."""
+    connection.execute(_QUERIES.offer_secret, {"value": urandom(_KEY_BYTES)})
+    return bytes(connection.execute(_QUERIES.select_secret).scalar_one())
 
 
 def _today(now: datetime | None) -> date:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
@@ -66,7 +66,7 @@ class DayRow(Struct, rename="camel", frozen=True):
 def read_days(connection: Connection, project_id: int, period: Period) -> Chunks:
     """Give out every day of a period, in order."""
     binds = {"project_id": project_id, "start": period.start, "days": period.days}
-    return _stream(connection, Q.days, binds, _to_day)
+    return stream(connection, Q.days, binds, _to_day)
 
 
 def read_events(connection: Connection, project_id: int, period: Period, filters: EventFilters) -> Chunks:
@@ -80,17 +80,18 @@ def read_events(connection: Connection, project_id: int, period: Period, filters
         "path": filters.path,
         "country": filters.country.upper() if filters.country is not None else None,
     }
-    return _stream(connection, Q.events, binds, _to_event)
+    return stream(connection, Q.events, binds, _to_event)
 
 
 def read_campaigns(connection: Connection, project_id: int, period: Period) -> Chunks:
     """Give out all campaigns of a period by source and medium, most sessions first."""
     has_goals = campaigns.has_goals(connection, project_id)
     binds = campaigns.bind(project_id, period, split=True, metric="sessions", limit=None)
-    return _stream(connection, campaigns.Q.campaigns, binds, lambda row: campaigns.to_row(row, has_goals))
+    return stream(connection, campaigns.Q.campaigns, binds, lambda row: campaigns.to_row(row, has_goals))
 
 
-def _stream(connection: Connection, statement: TextClause, binds: dict[str, Any], convert: Any) -> Chunks:
+def stream(connection: Connection, statement: TextClause, binds: dict[str, Any], convert: Any) -> Chunks:
+    """Give out the rows of a statement, each converted, a chunk at a time."""
     # A cursor in the server: the statement's time limit is then one of each fetch, not of the whole export.
     options = {"stream_results": True, "max_row_buffer": CHUNK_ROWS}
     result = connection.execute(statement, binds, execution_options=options)
@@ -148,10 +149,26 @@ def _to_cell(value: Any) -> Any:
 
 def encode_json(chunks: Iterable[list[Struct]]) -> Iterator[bytes]:
     """Write rows as one JSON answer, a chunk at a time; only after the last row is the answer closed."""
+    yield b'{"success":true,"data":'
+    yield from _encode_list(chunks)
+    yield b"}"
+
+
+def join_json(parts: Mapping[str, Iterable[list[Struct]]]) -> Iterator[bytes]:
+    """Write several lists of rows as one JSON answer, each under its name, as `encode_json` writes one."""
+    lead = '{"success":true,"data":{'
+    for name, chunks in parts.items():
+        yield f'{lead}"{name}":'.encode()
+        yield from _encode_list(chunks)
+        lead = ","
+    yield b"}}"
+
+
+def _encode_list(chunks: Iterable[list[Struct]]) -> Iterator[bytes]:
     encoder = msgspec.json.Encoder()
-    lead = b'{"success":true,"data":['
+    lead = b"["
     for rows in chunks:
         if rows:
             yield lead + b",".join([encoder.encode(row) for row in rows])
             lead = b","
-    yield b"]}" if lead == b"," else lead + b"]}"
+    yield b"]" if lead == b"," else b"[]"

@@ -52,6 +52,9 @@ def fold_events(connection: Connection, read: list[Event]) -> None:
     """Count events into sessions and summaries, in a transaction that has begun as a fold does, once."""
     clocks = read_clocks(connection, (event.project_id for event in read))
     events = [event for event in read if event.project_id in clocks]
+    if len(events) < len(read):
+        gone = {event.project_id for event in read} - clocks.keys()
+        connection.execute(Q.remove_again, {"project_ids": sorted(gone)})
     if not events:
         return
     tally = Tally(clocks)

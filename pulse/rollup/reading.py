@@ -57,7 +57,8 @@ def claim_batches(connection: Connection, max_events: int) -> Claim:
     return Claim([row.id for row in rows], max((row.age_s for row in rows), default=0.0))
 
 
-def _event(fields: list[str]) -> Event:
+def to_event(fields: list[str]) -> Event:
+    """Return an event from the columns of block `read_events`."""
     return Event(
         int(fields[0]), fields[1], int(fields[2]), fields[3], fields[4], int(fields[5]), fields[6] == "t", fields[7],
         fields[8], tuple(fields[9:25]), fields[25], fields[26],
@@ -66,13 +67,13 @@ def _event(fields: list[str]) -> Event:
 
 def read_events(connection: Connection, batches: list[int]) -> list[Event]:
     """Return the events of the batches, in no order."""
-    return [_event(fields) for fields in copy_out(connection, Q.read_events, {"batches": array(batches)})]
+    return [to_event(fields) for fields in copy_out(connection, Q.read_events, {"batches": array(batches)})]
 
 
 def read_events_between(connection: Connection, project_id: int, start: datetime, end: datetime) -> Iterator[Event]:
     """Give out the folded events of a project in [start, end), engagement left out."""
     span = {"project_id": project_id, "start_at": start, "end_at": end}
-    return map(_event, copy_out(connection, Q.read_events_between, span, large=True))
+    return map(to_event, copy_out(connection, Q.read_events_between, span, large=True))
 
 
 def read_clocks(connection: Connection, project_ids: Iterable[int]) -> dict[int, LocalClock]:

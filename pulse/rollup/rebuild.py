@@ -14,7 +14,7 @@ from pulse.rollup.summaries import Tally
 from pulse.rollup.writing import write_tally
 from pulse.storage import changes
 from pulse.storage.localtime import LocalClock
-from pulse.storage.schema import list_partitions
+from pulse.storage.schema import first_kept_on
 
 # Events counted in memory at a time: about 60 MB.
 CHUNK = 50_000
@@ -64,10 +64,10 @@ def _write(connection: Connection, tally: Tally) -> None:
 
 def _first_kept_day(connection: Connection, clock: LocalClock) -> date:
     """Return the first local day of which all raw events are still kept."""
-    starts = [partition.starts_on for partition in list_partitions(connection) if partition.parent == "events"]
-    if not starts:
+    kept_since = first_kept_on(connection)
+    if kept_since is None:
         return date.max
-    oldest = datetime.combine(min(starts), datetime.min.time(), UTC)
+    oldest = datetime.combine(kept_since, datetime.min.time(), UTC)
     day = clock.day(oldest)
     return day if clock.day_start(day) >= oldest else day + timedelta(days=1)
 

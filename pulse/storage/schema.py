@@ -132,6 +132,11 @@ def list_partitions(connection: Connection) -> list[Partition]:
     ]
 
 
+def first_kept_on(connection: Connection) -> date | None:
+    """Return the first UTC day of which raw events are still kept, None without partitions."""
+    return min((p.starts_on for p in list_partitions(connection) if p.parent == "events"), default=None)
+
+
 def make_partitions(engine: Engine, today: date | None = None) -> list[str]:
     """Create the missing partitions; return their names."""
     today = today or datetime.now(UTC).date()

@@ -4,7 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from itertools import chain
+from itertools import chain, islice
 
 from flask import Blueprint, Response
 from msgspec import Struct
@@ -34,17 +34,16 @@ _TYPES = {"csv": "text/csv; charset=utf-8; header=present", "json": "application
 class Download:
     """The body of an export under way, which holds a connection and one of the slots until it is closed."""
 
-    def __init__(self, name: str, kind: type[Struct], form: str, read: Callable[[Connection], Chunks]) -> None:
-        """Take a slot and read up to the first bytes. Raises Unavailable, and what reading raises."""
+    def __init__(self, name: str, read: Callable[[Connection], Iterator[bytes]]) -> None:
+        """Take a slot and read up to the first rows. Raises Unavailable, and what reading raises."""
         self._name = name
         if not _slots.acquire(blocking=False):
             raise Unavailable(f"{MAX_EXPORTS} exports are under way here; try again later.", retry_after_s=30)
         with ExitStack() as held:
             held.callback(_slots.release)
-            chunks = read(held.enter_context(service().database.read()))
-            first = next(chunks, [])  # a failure is an answer of its own as long as nothing is sent
-            chunks = chain([first], chunks)
-            self._data = export.encode_csv(kind, chunks) if form == "csv" else export.encode_json(chunks)
+            data = read(held.enter_context(service().database.read()))
+            # A failure is an answer of its own as long as nothing is sent: the first rows are in the second piece.
+            self._data = chain([*islice(data, 2)], data)
             self._held = held.pop_all()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -70,8 +69,16 @@ def _answer(
     what: str, project_id: int, period: Period, form: str, kind: type[Struct], read: Callable[[Connection], Chunks]
 ) -> Response:
     name = f"{what}-{project_id}-{period.start}-{period.end}.{form}"
-    body = Download(name, kind, form, read)
-    response = Response(iter(body), content_type=_TYPES[form])
+
+    def encode(connection: Connection) -> Iterator[bytes]:
+        return export.encode_csv(kind, read(connection)) if form == "csv" else export.encode_json(read(connection))
+
+    return send(Download(name, encode), name, _TYPES[form])
+
+
+def send(body: Download, name: str, content_type: str = _TYPES["json"]) -> Response:
+    """Answer with a download, which is closed with the answer."""
+    response = Response(iter(body), content_type=content_type)
     response.call_on_close(body.close)
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     response.headers["Cache-Control"] = "private, no-store"

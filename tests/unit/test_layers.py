@@ -13,7 +13,7 @@ PACKAGE = Path(pulse.__file__).parent
 # From the top: a part may import what stands in a row below its own. Parts of one row may import each other where
 # the row says "together" and are strangers where it says "apart".
 LAYERS: list[tuple[str, set[str]]] = [
-    ("together", {"app", "cli", "supervisor", "load"}),
+    ("together", {"app", "cli", "supervisor", "load", "upkeep"}),
     ("apart", {"web"}),
     ("apart", {"jobs"}),
     ("apart", {"ingest", "rollup", "reports"}),

@@ -10,7 +10,8 @@ from werkzeug.test import TestResponse
 from pulse.rollup.fold import fold_once
 from pulse.rollup.removal import remove_deleted
 from pulse.rollup.spans import add_up
-from pulse.storage.projects import create_key, create_project
+from pulse.storage.projects import create_key, create_project, delete_project
+from tests.db.rollup.conftest import commit_batch, make_event
 
 PAGE = {"type": "pageview", "url": "https://example.com/a"}
 TABLES = (
@@ -45,3 +46,16 @@ def test_a_deleted_projects_data_is_removed_and_no_other(
     assert not any(count(engine, other).values())
     assert count(engine, 1) == kept
     assert remove_deleted(engine) == 0
+
+
+def test_what_comes_late_is_removed_as_well(engine: Engine) -> None:
+    with engine.begin() as connection:
+        gone, other = create_project(connection, "gone").id, create_project(connection, "other").id
+        delete_project(connection, gone)
+    assert remove_deleted(engine) == 1
+    now = datetime.now(UTC)
+    commit_batch(engine, [make_event(gone, now), make_event(other, now)])  # as the spool replays it
+    fold_once(engine)
+    assert remove_deleted(engine) == 1
+    assert not any(count(engine, gone).values())
+    assert count(engine, other)["events"] == 1

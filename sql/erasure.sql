@@ -1,0 +1,79 @@
+-- Deleting all that is stored of a visitor. Blocks marked "wire" are run as COPY (…) TO STDOUT.
+
+-- name: request
+-- Every batch committed by now, and every one made by the clock or in the spool so far (`before_batch`), is included.
+INSERT INTO erasures (project_id, visitor, before_batch)
+SELECT :project_id, :visitor, greatest(:before_batch, (SELECT max(id) FROM ingest_batches))
+RETURNING id;
+
+-- name: list
+-- A project's newest erasures, or one of them, with the rebuilds of their days that are still to be done.
+SELECT e.id, e.project_id, e.requested_at, e.started_at, e.deleted_at, e.finished_at, e.events, e.sessions,
+       e.first_day, e.last_day, e.failure
+FROM erasures e
+WHERE e.project_id = :project_id AND (CAST(:id AS integer) IS NULL OR e.id = :id)
+ORDER BY e.id DESC LIMIT :limit;
+
+-- name: unfinished
+-- What is still to be deleted or counted anew, oldest first.
+SELECT id, project_id, visitor, before_batch, deleted_at FROM erasures WHERE finished_at IS NULL ORDER BY id;
+
+-- name: begin
+-- Work on it has begun; one that a worker left behind goes on where it was.
+UPDATE erasures SET started_at = coalesce(started_at, now()) WHERE id = :id;
+
+-- name: read_events
+-- Wire: the visitor's events, oldest first, in the columns of fold.read_events. Nothing finds events by visitor but reading all of the project's: an index would cost every insert.
+SELECT project_id, session_key, (date_part('epoch', occurred_at) * 1000000)::bigint, occurred_at, id, visitor,
+       client_session, CASE event_type WHEN 'pageview' THEN 'p' WHEN 'engagement' THEN 'g' ELSE 'e' END,
+       path, hostname, referrer, source, channel, utm_source, utm_medium, utm_campaign, utm_term, utm_content,
+       country, region, city, device, browser, os, language,
+       screen_width || 'x' || screen_height,
+       CASE WHEN event_type <> 'pageview' THEN coalesce(nullif(event_name, ''), event_type) END
+FROM events
+WHERE project_id = :project_id AND visitor = :visitor AND batch_id <= :before_batch
+ORDER BY events.occurred_at, events.id;
+
+-- name: delete_events
+-- Some of them, by key.
+DELETE FROM events e
+USING json_to_recordset(CAST(:keys AS json)) AS k (occurred_at timestamptz, id uuid)
+WHERE e.project_id = :project_id AND e.occurred_at = k.occurred_at AND e.id = k.id
+  AND e.occurred_at BETWEEN CAST(:first_at AS timestamptz) AND CAST(:last_at AS timestamptz);
+
+-- name: read_session_events
+-- Wire: the folded events within some sessions, in the columns of fold.read_events.
+SELECT e.project_id, e.session_key, (date_part('epoch', e.occurred_at) * 1000000)::bigint, e.occurred_at, e.id, e.visitor,
+       e.client_session, CASE e.event_type WHEN 'pageview' THEN 'p' WHEN 'engagement' THEN 'g' ELSE 'e' END,
+       e.path, e.hostname, e.referrer, e.source, e.channel, e.utm_source, e.utm_medium, e.utm_campaign, e.utm_term,
+       e.utm_content, e.country, e.region, e.city, e.device, e.browser, e.os, e.language,
+       e.screen_width || 'x' || e.screen_height,
+       CASE WHEN e.event_type <> 'pageview' THEN coalesce(nullif(e.event_name, ''), e.event_type) END
+FROM unnest(CAST(:session_keys AS bigint[]), CAST(:lows AS bigint[]), CAST(:highs AS bigint[])) AS k (session_key, low, high)
+JOIN events e ON e.project_id = :project_id AND e.session_key = k.session_key
+             AND e.occurred_at BETWEEN to_timestamp(k.low / 1000000.0::float8) AND to_timestamp(k.high / 1000000.0::float8)
+WHERE e.batch_id NOT IN (SELECT id FROM ingest_batches WHERE folded_at IS NULL)
+  AND e.occurred_at BETWEEN CAST(:first_at AS timestamptz) AND CAST(:last_at AS timestamptz);
+
+-- name: note
+-- How far it has come, in the transaction that deleted.
+UPDATE erasures
+SET events = events + :events, sessions = sessions + :sessions, last_rebuild = :last_rebuild,
+    first_day = least(first_day, CAST(:first_day AS date)), last_day = greatest(last_day, CAST(:last_day AS date))
+WHERE id = :id;
+
+-- name: end_deleting
+-- No event is left; from here on the row does not tell whose they were.
+UPDATE erasures SET deleted_at = now(), visitor = NULL WHERE id = :id;
+
+-- name: finish
+-- When every day is counted anew, and every goal.
+UPDATE erasures e
+SET finished_at = now(),
+    failure = (SELECT min(r.failure) FROM rebuilds r
+               WHERE r.project_id = e.project_id AND r.id <= e.last_rebuild AND r.finished_at >= e.requested_at)
+WHERE e.id = :id AND e.deleted_at IS NOT NULL
+  AND NOT EXISTS (SELECT FROM rebuilds r
+                  WHERE r.project_id = e.project_id AND r.id <= e.last_rebuild AND r.finished_at IS NULL)
+  AND NOT EXISTS (SELECT FROM goals g JOIN projects p ON p.id = g.project_id
+                  WHERE g.project_id = e.project_id AND g.counted_in IS DISTINCT FROM p.timezone);
