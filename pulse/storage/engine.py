@@ -1,11 +1,10 @@
 """Engines: one tuned pool on the primary, one on the replica, and the choice between them."""
 
-import logging
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -13,18 +12,15 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from pulse.config import Config
 from pulse.errors import Unavailable
 from pulse.storage.pool import PoolStatus, PulsePool
+from pulse.storage.replica import ReplicaWatch
 
-log = logging.getLogger("pulse.storage")
+T = TypeVar("T")
+_STOPPED = "57014"  # a statement over its time limit: it would take as long elsewhere
+_CONFLICT = "40001"  # replaying the log needed what the query was reading
 
-REPLICA_MAX_LAG_S = 10.0
-REPLICA_CHECK_EVERY_S = 2.0
 
-# Lag is nothing while all received WAL is replayed: an idle primary writes none, and its last commit grows old.
-_LAG = text(
-    "/* engine.replica_lag */ SELECT CASE WHEN pg_is_in_recovery() IS FALSE"
-    " OR pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN 0"
-    " ELSE extract(epoch FROM now() - pg_last_xact_replay_timestamp()) END"
-)
+class ReplicaFailed(Unavailable):
+    """The replica failed under a query that had begun; the primary can answer it."""
 
 
 def build_engine(
@@ -75,8 +71,7 @@ class Database:
     def __init__(self, primary: Engine, replica: Engine | None = None) -> None:
         self.primary = primary
         self.replica = replica
-        self._replica_ok = replica is not None
-        self._replica_checked_at = 0.0
+        self._watch = ReplicaWatch(primary, replica) if replica is not None else None
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
@@ -84,42 +79,54 @@ class Database:
         with _translated(), self.primary.begin() as connection:
             yield connection
 
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """A connection for reports: the replica's when it is healthy, else the primary's.
+    def run(self, read: Callable[[Connection], T]) -> T:
+        """Return what `read` returns for a connection of `read`; begun again on the primary if the replica fails it.
 
-        Raises Unavailable when neither can be reached.
+        Raises Unavailable when neither can be reached, and what `read` raises.
+        """
+        try:
+            with self.read() as connection:
+                return read(connection)
+        except ReplicaFailed:
+            with self.read(primary=True) as connection:
+                return read(connection)
+
+    @contextmanager
+    def read(self, *, primary: bool = False) -> Iterator[Connection]:
+        """A connection for reports: the replica's when it is fit, else (or with `primary`) the primary's.
+
+        Raises Unavailable when neither can be reached, ReplicaFailed when the replica fails a query.
         """
         with _translated():
-            replica = self._healthy_replica()
-            if replica is not None:
-                try:
-                    connection = replica.connect()
-                except (OperationalError, PoolTimeoutError):
-                    self._mark_replica(False)
-                    connection = self.primary.connect()
+            connection = None if primary else self._connect_replica()
+            if connection is not None:
+                with connection, self._watched():
+                    yield connection
             else:
-                connection = self.primary.connect()
-            with connection:
-                yield connection
+                with self.primary.connect() as connection:
+                    yield connection
 
-    def _healthy_replica(self) -> Engine | None:
-        if self.replica is None:
+    def _connect_replica(self) -> Connection | None:
+        if self.replica is None or self._watch is None or not self._watch.is_fit():
             return None
-        if time.monotonic() - self._replica_checked_at >= REPLICA_CHECK_EVERY_S:
-            self._replica_checked_at = time.monotonic()
-            try:
-                with self.replica.connect() as connection:
-                    lag_s = connection.execute(_LAG).scalar()
-                self._mark_replica(lag_s is not None and lag_s <= REPLICA_MAX_LAG_S)
-            except (DBAPIError, PoolTimeoutError):
-                self._mark_replica(False)
-        return self.replica if self._replica_ok else None
+        try:
+            return self.replica.connect()
+        except (OperationalError, PoolTimeoutError) as error:
+            self._watch.mark_down(_first_line(error))
+            return None
 
-    def _mark_replica(self, ok: bool) -> None:
-        if ok != self._replica_ok:
-            log.warning("reports go to the %s", "replica again" if ok else "primary: the replica is down or behind")
-        self._replica_ok = ok
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        assert self._watch is not None
+        try:
+            yield
+        except DBAPIError as error:
+            code = getattr(error.orig, "pgcode", None)
+            if code == _STOPPED or not (isinstance(error, OperationalError) or error.connection_invalidated):
+                raise
+            if code != _CONFLICT:
+                self._watch.mark_down(_first_line(error))
+            raise ReplicaFailed("The replica failed; try again.", retry_after_s=1) from error
 
     def pools(self) -> dict[str, PoolStatus]:
         """Return the state of each pool by name."""
@@ -132,6 +139,10 @@ class Database:
         for engine in (self.primary, self.replica):
             if engine is not None:
                 engine.dispose()
+
+
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "orig", error)).strip().partition("\n")[0]
 
 
 @contextmanager

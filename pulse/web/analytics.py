@@ -54,8 +54,9 @@ def analytics(project_id: int, query: report.AnalyticsQuery) -> Response:
     is_open = chosen.end >= now.astimezone(ZoneInfo(zone)).date()
 
     def compute() -> report.AnalyticsReport:
-        with service().database.read() as connection:
-            return report.analytics(connection, project_id, chosen, query.limit)
+        return service().database.run(
+            lambda connection: report.analytics(connection, project_id, chosen, query.limit)
+        )
 
     return answer_report(
         f"analytics:project:{project_id}:{chosen.start}:{chosen.end}:{zone}:{chosen.granularity}:{query.limit}",
@@ -75,8 +76,9 @@ def realtime_view(project_id: int) -> Response:
     find_project(project_id)
 
     def compute() -> realtime.RealtimeReport:
-        with service().database.read() as connection:
-            return realtime.realtime(connection, project_id, datetime.now(UTC))
+        return service().database.run(
+            lambda connection: realtime.realtime(connection, project_id, datetime.now(UTC))
+        )
 
     return answer_report(f"realtime:project:{project_id}:now", compute, ttl_s=REALTIME_TTL_S, max_age_s=10)
 
@@ -89,8 +91,9 @@ def events_view(project_id: int, query: events.EventsQuery) -> Response:
     """Answer a page of events; not cached, since each page is read once."""
     zone = find_project(project_id).timezone
     chosen = period.resolve(query.start_date, query.end_date, None, zone, datetime.now(UTC))
-    with service().database.read() as connection:
-        page = events.events_page(connection, project_id, chosen, query, query.limit, query.cursor)
+    page = service().database.run(
+        lambda connection: events.events_page(connection, project_id, chosen, query, query.limit, query.cursor)
+    )
     response = answer_json(page)
     response.headers["Cache-Control"] = "private, no-store"
     return response

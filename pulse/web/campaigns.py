@@ -35,8 +35,7 @@ def answer_period(
     """Answer a report of a period from the cache; one that still gathers events is computed anew after seconds."""
 
     def read() -> Any:
-        with service().database.read() as connection:
-            return compute(connection)
+        return service().database.run(compute)
 
     is_open = chosen.ends_at > datetime.now(UTC)
     return answer_report(

@@ -16,6 +16,7 @@ from pulse.reports.campaigns import CampaignRow
 from pulse.reports.events import Event
 from pulse.reports.export import AnalyticsExportQuery, CampaignsExportQuery, Chunks, DayRow, EventsExportQuery
 from pulse.reports.period import Period
+from pulse.storage.engine import ReplicaFailed
 from pulse.web.campaigns import resolve_period
 from pulse.web.http import Api
 from pulse.web.service import service
@@ -41,10 +42,19 @@ class Download:
             raise Unavailable(f"{MAX_EXPORTS} exports are under way here; try again later.", retry_after_s=30)
         with ExitStack() as held:
             held.callback(_slots.release)
-            data = read(held.enter_context(service().database.read()))
+            try:
+                self._begin(read, primary=False)
+            except ReplicaFailed:
+                self._begin(read, primary=True)
+            held.pop_all()
+
+    def _begin(self, read: Callable[[Connection], Iterator[bytes]], *, primary: bool) -> None:
+        with ExitStack() as held:
+            data = read(held.enter_context(service().database.read(primary=primary)))
             # A failure is an answer of its own as long as nothing is sent: the first rows are in the second piece.
             self._data = chain([*islice(data, 2)], data)
             self._held = held.pop_all()
+        self._held.callback(_slots.release)
 
     def __iter__(self) -> Iterator[bytes]:
         """Give out the bytes.

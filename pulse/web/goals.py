@@ -92,8 +92,7 @@ def funnel(project_id: int, body: funnels.FunnelRequest) -> Response:
     is_open = chosen.ends_at > datetime.now(UTC)
 
     def compute() -> funnels.FunnelReport:
-        with service().database.read() as connection:
-            return funnels.funnel(connection, project_id, chosen, body)
+        return service().database.run(lambda connection: funnels.funnel(connection, project_id, chosen, body))
 
     key = f"{chosen.start}:{chosen.end}:{chosen.timezone}:{digest(msgspec.json.encode(body).decode())}"
     return answer_report(

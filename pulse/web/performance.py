@@ -162,8 +162,7 @@ def queries() -> Response:
 def plan(name: str) -> Response:
     """Answer a plan, made at most once an hour. Raises NotFound for a name that is no block of ours."""
     book: PlanBook = current_app.extensions.setdefault("pulse.plans", PlanBook())
-    with service().database.read() as connection:
-        return _fresh(book.find(connection, name))
+    return _fresh(service().database.run(lambda connection: book.find(connection, name)))
 
 
 @api("GET", "/performance/cache", "Hit rates by namespace, sizes, Redis and failover", scope="admin")
