@@ -18,6 +18,7 @@ from pulse.load.commands import demo, load_compare, load_test
 from pulse.logs import set_up_logging
 from pulse.storage import projects
 from pulse.storage.engine import build_engine
+from pulse.upkeep.doctor import doctor
 from pulse.upkeep.session import connected
 from pulse.upkeep.visitor import visitor
 
@@ -239,7 +240,7 @@ def create_user(email: str, password_stdin: bool) -> None:
     console.print(f"{made.email} can log in.")
 
 
-for command in (bench_data, demo, load_test, load_compare, visitor):
+for command in (bench_data, demo, load_test, load_compare, visitor, doctor):
     main.add_command(command)
 
 

@@ -22,6 +22,7 @@ from pulse.ingest.visitor import SaltStore
 from pulse.monitor import delivery, recorder
 from pulse.rollup import erasure, fold, goals, pruning, removal, requests, spans
 from pulse.storage import changes, schema
+from pulse.storage.sql import load_queries
 
 log = logging.getLogger("pulse.jobs")
 
@@ -147,6 +148,11 @@ class Worker:
         except Exception:
             log.exception("job %s failed", job.name)
         return time.monotonic() + min(job.every_s * 5, 60.0)
+
+
+def is_led(connection: Connection) -> bool:
+    """Tell whether a background worker leads, on whichever machine."""
+    return bool(connection.execute(load_queries("doctor").leader, {"lock": _LEADER_LOCK}).scalar())
 
 
 def _try_lead(connection: Connection) -> bool:

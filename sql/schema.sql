@@ -23,6 +23,14 @@ SELECT number, name, checksum FROM schema_migrations ORDER BY number;
 -- Written in the migration's own transaction.
 INSERT INTO schema_migrations (number, name, checksum) VALUES (:number, :name, :checksum);
 
+-- name: list_storage
+-- The settings that partitions of our tables have of their own.
+SELECT parent.relname AS parent, child.relname AS name, coalesce(child.reloptions, '{}') AS options
+FROM pg_inherits
+JOIN pg_class parent ON parent.oid = inhparent
+JOIN pg_class child ON child.oid = inhrelid
+WHERE parent.relname IN ('events', 'sessions', 'event_ids') AND parent.relkind = 'p' AND child.relkind = 'r';
+
 -- name: list_partitions
 -- Partitions of our tables with their bounds as ISO dates, read from PostgreSQL's catalogue.
 SELECT parent.relname AS parent, child.relname AS name,

@@ -21,6 +21,21 @@ from pulse.config import Config
 MAX_KEY_BYTES = 1_024
 
 
+def inspect_redis(url: str) -> list[tuple[int, str]]:
+    """Write to the Redis of a URL; return each node's limit of memory in bytes, and its policy.
+
+    Raises: `pulse.cache.shared.FAILURES`; ValueError for a URL that can't be read.
+    """
+    limits = Limits()
+    settings = flask_caching_settings(url, limits)
+    shared = SharedCache(lambda: _flask_caching_backend(Flask("pulse.cache"), settings), limits.lock_ttl_s)
+    try:
+        shared.probe()
+        return shared.memory_limits()
+    finally:
+        shared.close()
+
+
 class CacheService:
     """Values under keys that read `namespace:entity:id:params`, on Redis or in memory.
 

@@ -168,6 +168,12 @@ class SharedCache:
         )  # fmt: skip
         return {name: sum(int(node.get(name, 0)) for node in nodes) for name in names}
 
+    def memory_limits(self) -> list[tuple[int, str]]:
+        """Each node's limit in bytes (0 is none), and what it does when that is reached."""
+        answer = self.client.info("memory")
+        nodes = [answer] if "used_memory" in answer else list(answer.values())
+        return [(int(node["maxmemory"]), str(node["maxmemory_policy"])) for node in nodes]
+
     def close(self) -> None:
         """Close the connections."""
         if self._made is not None:

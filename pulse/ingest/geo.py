@@ -32,21 +32,23 @@ class _Database(Protocol):
 _database: _Database | None = None
 
 
+def open_file(path: Path) -> maxminddb.Reader:
+    """Open an MMDB file. Raises ConfigError for one that can't be read or is none."""
+    try:
+        return maxminddb.open_database(path)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"GEOIP_DATABASE holds {str(path)!r}; it may hold the path of an MMDB file ({error})"
+        ) from None
+
+
 def use_database(path: Path | None) -> None:
     """Look addresses up in the MMDB file at `path` from now on, or in the built-in data when it is None.
 
     Raises ConfigError for a file that is no MMDB database.
     """
     global _database
-    if path is None:
-        _database = None
-    else:
-        try:
-            _database = maxminddb.open_database(path)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ConfigError(
-                f"GEOIP_DATABASE holds {str(path)!r}; it may hold the path of an MMDB file ({error})"
-            ) from None
+    _database = None if path is None else open_file(path)
     _PLACES.clear()
 
 

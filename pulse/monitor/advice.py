@@ -38,8 +38,13 @@ def advise(
                    "Events wait or go to the spool meanwhile; see the log and the pool.", "DATABASE_URL")
         )  # fmt: skip
     else:
-        found += [*_about_server(server), *_about_tables(server)]
+        found += advise_server(server)
     return sorted(found, key=lambda item: ("high", "medium", "low").index(item.severity))
+
+
+def advise_server(server: ServerFigures) -> list[Advice]:
+    """What PostgreSQL's own view of itself alone says."""
+    return [*_about_server(server), *_about_tables(server)]
 
 
 def _about_pool(stats: ServiceStats, config: Config) -> Iterator[Advice]:

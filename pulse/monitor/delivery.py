@@ -4,7 +4,8 @@ import json
 import logging
 import smtplib
 import urllib.request
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from pathlib import Path
@@ -129,6 +130,14 @@ def _mail(smtp_url: str, receivers: tuple[str, ...], alert: Alert, kind: str) ->
     sender = unquote(parts.username) if parts.username and "@" in unquote(parts.username) else receivers[0]
     message["From"], message["To"] = sender, ", ".join(receivers)
     message.set_content(f"{alert.message}\nStarted {_iso(alert.started_at)}, worst {alert.worst:.2f}%.\n")
+    with connect_mail(smtp_url) as server:
+        server.send_message(message)
+
+
+@contextmanager
+def connect_mail(smtp_url: str) -> Iterator[smtplib.SMTP]:
+    """A session with the mail server, logged in. Raises OSError or SMTPException."""
+    parts = urlsplit(smtp_url)
     kind_of_server = smtplib.SMTP_SSL if parts.scheme == "smtps" else smtplib.SMTP
     server = kind_of_server(parts.hostname or "localhost", parts.port or 0, timeout=TIMEOUT_S)
     try:
@@ -137,7 +146,7 @@ def _mail(smtp_url: str, receivers: tuple[str, ...], alert: Alert, kind: str) ->
             server.starttls()
         if parts.username:
             server.login(unquote(parts.username), unquote(parts.password or ""))
-        server.send_message(message)
+        yield server
         # The mail was taken: a failing farewell must not send it again.
         with suppress(OSError, smtplib.SMTPException):
             server.quit()

@@ -5,7 +5,7 @@ import threading
 import time
 from collections import deque
 
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -27,6 +27,20 @@ _REPLAYED = text(
     "/* replica.replayed */ SELECT CASE WHEN pg_is_in_recovery()"
     " THEN CAST(pg_last_wal_replay_lsn() - '0/0' AS bigint) END"
 )
+
+
+def read_written(primary: Engine) -> int | None:
+    """Return how many bytes of log the primary has written, None while it is away or does not say."""
+    try:
+        with primary.connect() as connection:
+            return connection.execute(_WRITTEN).scalar()
+    except (DBAPIError, PoolTimeoutError):
+        return None
+
+
+def read_replayed(connection: Connection) -> int | None:
+    """Return how many of them the replica has replayed, None where it is no standby or does not say."""
+    return connection.execute(_REPLAYED).scalar()
 
 
 class ReplicaWatch:
@@ -79,10 +93,10 @@ class ReplicaWatch:
 
     def _check(self) -> None:
         try:
-            written = self._read_written()
+            written = read_written(self._primary)
             self._asked_at = time.monotonic()
             with self._replica.connect() as connection:
-                replayed = connection.execute(_REPLAYED).scalar()
+                replayed = read_replayed(connection)
             self._judge(written, replayed)
         except (DBAPIError, PoolTimeoutError) as error:
             self._settle(False, str(getattr(error, "orig", error)).strip().splitlines()[0])
@@ -90,14 +104,6 @@ class ReplicaWatch:
             self._asked_at = None
             self._checked_at = time.monotonic()
             self._checking = False
-
-    def _read_written(self) -> int | None:
-        """Return how much the primary has written, None while it is away or does not say."""
-        try:
-            with self._primary.connect() as connection:
-                return connection.execute(_WRITTEN).scalar()
-        except (DBAPIError, PoolTimeoutError):
-            return None
 
     def _judge(self, written: int | None, replayed: int | None) -> None:
         if written is None or replayed is None:

@@ -20,6 +20,20 @@ MONTHS_AHEAD = 3
 WEEKS_AHEAD = 3
 # Client ids are remembered for longer than an event may be old (7 days) when it is sent again.
 EVENT_ID_WEEKS = 3
+# How PostgreSQL tidies each partition up; docs/SCHEMA.md says why.
+STORAGE = {
+    "events": {
+        "autovacuum_vacuum_insert_scale_factor": "0.05",
+        "autovacuum_analyze_scale_factor": "0.02",
+        "autovacuum_freeze_min_age": "0",
+    },
+    "sessions": {
+        "autovacuum_vacuum_scale_factor": "0.05",
+        "autovacuum_vacuum_insert_scale_factor": "0.05",
+        "autovacuum_analyze_scale_factor": "0.02",
+    },
+    "event_ids": {"autovacuum_vacuum_insert_threshold": "-1", "autovacuum_analyze_scale_factor": "0.05"},
+}
 
 
 class SchemaError(PulseError):
@@ -83,13 +97,9 @@ def migrate(engine: Engine, folder: Path = MIGRATIONS_DIR) -> list[str]:
 
 
 def _apply(connection: Connection, migration: Migration, known: list[Migration]) -> bool:
-    done = {row.number: row for row in connection.execute(Q.list_applied)}
-    newer = max(done, default=0)
-    if newer > len(known):
-        raise SchemaError(f"the database is at migration {newer:03d}, this release knows {len(known):03d}; upgrade it")
+    done = {row.number: row.checksum for row in connection.execute(Q.list_applied)}
+    _check_applied(done, known)
     if migration.number in done:
-        if done[migration.number].checksum != migration.checksum:
-            raise SchemaError(f"migration {migration.number:03d}_{migration.name} was edited after it was applied")
         return False
     log.info("applying migration %03d_%s", migration.number, migration.name)
     connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
@@ -99,6 +109,24 @@ def _apply(connection: Connection, migration: Migration, known: list[Migration])
         {"number": migration.number, "name": migration.name, "checksum": migration.checksum},
     )
     return True
+
+
+def missing_migrations(connection: Connection, folder: Path = MIGRATIONS_DIR) -> list[str]:
+    """Return the names of those to be applied. Raises SchemaError as `migrate` does."""
+    known = list_migrations(folder)
+    done = schema_version(connection)
+    if done:
+        _check_applied({row.number: row.checksum for row in connection.execute(Q.list_applied)}, known)
+    return [f"{m.number:03d}_{m.name}" for m in known if m.number > done]
+
+
+def _check_applied(checksums: dict[int, str], known: list[Migration]) -> None:
+    newer = max(checksums, default=0)
+    if newer > len(known):
+        raise SchemaError(f"the database is at migration {newer:03d}, this release knows {len(known):03d}; upgrade it")
+    for migration in known:
+        if checksums.get(migration.number, migration.checksum) != migration.checksum:
+            raise SchemaError(f"migration {migration.number:03d}_{migration.name} was edited after it was applied")
 
 
 def schema_version(connection: Connection) -> int:
@@ -137,18 +165,33 @@ def first_kept_on(connection: Connection) -> date | None:
     return min((p.starts_on for p in list_partitions(connection) if p.parent == "events"), default=None)
 
 
+def missing_partitions(connection: Connection, today: date) -> list[Partition]:
+    """Return those that must exist on `today` and do not."""
+    existing = {partition.name for partition in list_partitions(connection)}
+    return [p for p in wanted_partitions(today) if p.name not in existing]
+
+
 def make_partitions(engine: Engine, today: date | None = None) -> list[str]:
     """Create the missing partitions; return their names."""
     today = today or datetime.now(UTC).date()
     with engine.begin() as connection:
         connection.execute(Q.lock_migrations)
-        existing = {partition.name for partition in list_partitions(connection)}
-        missing = [p for p in wanted_partitions(today) if p.name not in existing]
+        missing = missing_partitions(connection, today)
         for p in missing:
             connection.exec_driver_sql(
                 f"CREATE TABLE {p.name} PARTITION OF {p.parent} FOR VALUES FROM ('{p.starts_on}') TO ('{p.ends_on}')"
             )
+        _tune_partitions(connection)
     return [p.name for p in missing]
+
+
+def _tune_partitions(connection: Connection) -> None:
+    """Give STORAGE to the partitions that lack it: new ones, and those of an older release."""
+    for row in connection.execute(Q.list_storage):
+        wanted = STORAGE[row.parent]
+        if not {f"{name}={value}" for name, value in wanted.items()} <= set(row.options):
+            settings = ", ".join(f"{name} = {value}" for name, value in wanted.items())
+            connection.exec_driver_sql(f"ALTER TABLE {row.name} SET ({settings})")
 
 
 def drop_old_event_ids(engine: Engine, today: date | None = None) -> list[str]:

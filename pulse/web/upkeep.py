@@ -164,8 +164,7 @@ def check_partitions() -> PartitionHealth:
     today = datetime.now(UTC).date()
     with service().database.begin() as connection:
         rows = _read_partitions(connection)
-    names = {row.name for row in rows}
-    missing = [p for p in schema.wanted_partitions(today) if p.name not in names]
+        missing = schema.missing_partitions(connection, today)
     return PartitionHealth(
         healthy=not missing,
         problems=[_describe(p, today) for p in missing],

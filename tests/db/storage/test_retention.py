@@ -1,6 +1,6 @@
 """Raw events past their keeping."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 from sqlalchemy import Engine, text
@@ -59,3 +59,20 @@ def test_a_drop_does_not_wait_long_for_a_reader(long_running: Engine) -> None:
             schema.drop_expired(long_running, 1, date(2026, 3, 31))
     assert "2025-11" in months(long_running, "events")
     assert schema.drop_expired(long_running, 1, date(2026, 3, 31))
+
+
+def test_partitions_are_tidied_up_by_settings_of_their_own(engine: Engine) -> None:
+    def settings() -> dict[str, set[str]]:
+        with engine.begin() as connection:
+            rows = connection.execute(schema.Q.list_storage).all()
+        assert len(rows) == len(schema.wanted_partitions(datetime.now(UTC).date()))
+        return {row.parent: set(row.options) for row in rows}
+
+    wanted = {table: {f"{name}={value}" for name, value in own.items()} for table, own in schema.STORAGE.items()}
+    assert settings() == wanted
+    with engine.begin() as connection:  # as a partition that an older release made
+        for partition in schema.list_partitions(connection):
+            names = ", ".join(schema.STORAGE[partition.parent])
+            connection.execute(text(f"ALTER TABLE {partition.name} RESET ({names})"))
+    schema.make_partitions(engine)
+    assert settings() == wanted
