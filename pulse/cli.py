@@ -51,9 +51,12 @@ def main() -> None:
 @main.command()
 def serve() -> None:
     """Start everything: database, web workers, background worker. Ctrl-C stops it."""
+    from pulse.ingest import geo
     from pulse.supervisor import Supervisor
 
     config = load_config()
+    if config.geoip_database is not None:
+        geo.open_file(config.geoip_database).close()  # named here, once, rather than by each web worker that dies of it
     set_up_logging(config)
     supervisor = Supervisor(config)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -133,7 +133,7 @@ def events_page(
             "country": filters.country.upper() if filters.country is not None else None,
         },
     ).all()
-    found = [_to_event(row) for row in rows[:limit]]
+    found = [to_event(row) for row in rows[:limit]]
     if len(rows) > limit:
         return EventsPage(found, make_cursor(found[-1].occurred_at, found[-1].id))
     # All that matched among the events looked at: go on behind the last of them, if they were not all.
@@ -160,15 +160,17 @@ def read_cursor(cursor: str) -> tuple[datetime, UUID]:
     raise Invalid("The cursor can't be read.", details=[problem])
 
 
-def _to_event(row: Row[Any]) -> Event:
+def to_event(row: Row[Any]) -> Event:
+    """Return the event of a row of the columns of block `page`."""
     columns = row._asdict()
-    columns["visitor_id"] = _to_hex(columns.pop("visitor"))
-    columns["session_id"] = _to_hex(columns.pop("session_key"))
+    columns["visitor_id"] = to_hex(columns.pop("visitor"))
+    columns["session_id"] = to_hex(columns.pop("session_key"))
     if row.custom_data is not None:
         columns["custom_data"] = Raw(row.custom_data.encode())
     return Event(**columns)
 
 
-def _to_hex(key: int) -> str:
+def to_hex(key: int) -> str:
+    """Return the pseudonym of a visitor or session key."""
     # The column is signed; the pseudonym is the same 64 bits without a sign.
     return f"{key & 0xFFFF_FFFF_FFFF_FFFF:016x}"

@@ -11,7 +11,7 @@ from msgspec import Meta, Raw, Struct
 from sqlalchemy import Connection, Row, TextClause
 
 from pulse.reports import campaigns
-from pulse.reports.events import EventFilters, _to_event
+from pulse.reports.events import EventFilters, to_event
 from pulse.reports.overview import percentage
 from pulse.reports.period import EndDate, Period, StartDate
 from pulse.storage.sketch import estimate
@@ -80,7 +80,7 @@ def read_events(connection: Connection, project_id: int, period: Period, filters
         "path": filters.path,
         "country": filters.country.upper() if filters.country is not None else None,
     }
-    return stream(connection, Q.events, binds, _to_event)
+    return stream(connection, Q.events, binds, to_event)
 
 
 def read_campaigns(connection: Connection, project_id: int, period: Period) -> Chunks:

@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 from sqlalchemy import Connection, Row
 
-from pulse.reports.events import Event, _to_event, _to_hex
+from pulse.reports.events import Event, to_event, to_hex
 from pulse.reports.export import Chunks, join_json, stream
 from pulse.storage import schema
 from pulse.storage.sql import load_queries
@@ -69,7 +69,7 @@ def _read_events(connection: Connection, project_id: int, visitor: int) -> Chunk
     day, last = stored.first_at.astimezone(UTC).date(), stored.last_at.astimezone(UTC).date()
     while day <= last:
         after = day + timedelta(days=1)
-        yield from stream(connection, Q.events, _bind(project_id, visitor, day, after), _to_event)
+        yield from stream(connection, Q.events, _bind(project_id, visitor, day, after), to_event)
         day = after
 
 
@@ -86,4 +86,4 @@ def _bind(project_id: int, visitor: int, first_day: date, after: date) -> dict[s
 
 def _to_session(row: Row[Any]) -> VisitorSession:
     columns = row._asdict()
-    return VisitorSession(session_id=_to_hex(columns.pop("session_key")), **columns)
+    return VisitorSession(session_id=to_hex(columns.pop("session_key")), **columns)

@@ -16,7 +16,7 @@ import msgspec
 from sqlalchemy import Connection, Engine, Row
 
 from pulse.rollup.fold import CLOSING
-from pulse.rollup.rebuild import _first_kept_day
+from pulse.rollup.rebuild import first_kept_day
 from pulse.storage import changes, sketch
 from pulse.storage.localtime import QUARTER_US, LocalClock, clock
 from pulse.storage.sql import load_queries
@@ -119,7 +119,7 @@ def fill_once(engine: Engine) -> int | None:
             return None
         found: defaultdict[Place, Figures] = defaultdict(Figures)
         calendar = _clock(goal.timezone)
-        first_day = _first_kept_day(connection, calendar)
+        first_day = first_kept_day(connection, calendar)
         if goal.first_at is not None:
             day = max(first_day, calendar.day(goal.first_at))
             while day <= calendar.day(goal.last_at):

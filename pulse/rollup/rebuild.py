@@ -32,7 +32,7 @@ def rebuild(engine: Engine, project_id: int, first_day: date, last_day: date) ->
         clocks = read_clocks(connection, [project_id])
         if not clocks:
             return 0
-        first_day = max(first_day, _first_kept_day(connection, clocks[project_id]))
+        first_day = max(first_day, first_kept_day(connection, clocks[project_id]))
         if first_day > last_day:
             return 0
         start, end = clocks[project_id].day_start(first_day), clocks[project_id].day_start(last_day + timedelta(days=1))
@@ -62,7 +62,7 @@ def _write(connection: Connection, tally: Tally) -> None:
     connection.execute(Q.clear_stage)
 
 
-def _first_kept_day(connection: Connection, clock: LocalClock) -> date:
+def first_kept_day(connection: Connection, clock: LocalClock) -> date:
     """Return the first local day of which all raw events are still kept."""
     kept_since = first_kept_on(connection)
     if kept_since is None:

@@ -1,14 +1,15 @@
 """Projects, their API keys, and the people who may log in."""
 
 import hashlib
-import re
 import secrets
 from datetime import datetime
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
 
 import msgspec
 from argon2 import PasswordHasher
 from argon2.exceptions import VerificationError
+from msgspec import Meta
 from sqlalchemy import Connection
 
 from pulse.errors import Conflict, Detail, Invalid, NotFound
@@ -24,6 +25,13 @@ NO_ADMINISTRATOR = (
 )
 _PASSWORD_MIN = 10
 _hasher = PasswordHasher()
+
+
+# No control characters (PostgreSQL stores no NUL), and something to see.
+Name = Annotated[
+    str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$")
+]
+Domain = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9_.:\[\]-]+$")]
 
 
 class Project(msgspec.Struct, frozen=True, rename="camel"):
@@ -86,12 +94,20 @@ def check_timezone(name: str, field: str = "timezone") -> str:
 def _check_labels(name: str | None, domain: str | None) -> None:
     """Raise Invalid for a name or domain that can't be shown."""
     problems = []
-    if name is not None and not (len(name.strip()) >= 1 and len(name) <= 100 and name.isprintable()):
+    if name is not None and not _is(Name, name):
         problems.append(Detail("name", "1 to 100 printable characters"))
-    if domain is not None and not re.fullmatch(r"[A-Za-z0-9_.:\[\]-]{1,253}", domain):
+    if domain is not None and not _is(Domain, domain):
         problems.append(Detail("domain", "a host name of at most 253 characters"))
     if problems:
         raise Invalid("The project is not usable.", details=problems)
+
+
+def _is(kind: Any, text: str) -> bool:
+    try:
+        msgspec.convert(text, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def create_project(connection: Connection, name: str, timezone: str = "UTC", domain: str | None = None) -> Project:

@@ -21,6 +21,7 @@ log = logging.getLogger("pulse.web")
 
 MAX_BODY_BYTES = 512 * 1024
 BODY_TIMEOUT_S = 30
+MAX_GZIP_MEMBERS = 100
 UNREAD = "pulse.unread"  # in the WSGI environment: a part of the body is still on its way
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -215,16 +216,22 @@ def _content_length(environ: dict[str, Any]) -> int | None:
 
 
 def _gunzip(body: bytes) -> bytes:
-    unpacker = zlib.decompressobj(wbits=31)
-    try:
-        unpacked = unpacker.decompress(body, MAX_BODY_BYTES + 1)
-    except zlib.error:
-        raise BadRequest("The body is not gzip, as its Content-Encoding says.") from None
-    if len(unpacked) > MAX_BODY_BYTES:
-        raise _too_large()
-    if not unpacker.eof:
-        raise BadRequest("The gzip body is cut short.")
-    return unpacked
+    unpacked = b""
+    # A file of gzip may be several, one after the other (RFC 1952); each costs a copy of what follows it.
+    for _ in range(MAX_GZIP_MEMBERS):
+        unpacker = zlib.decompressobj(wbits=31)
+        try:
+            unpacked += unpacker.decompress(body, MAX_BODY_BYTES + 1 - len(unpacked))
+        except zlib.error:
+            raise BadRequest("The body is not gzip, as its Content-Encoding says.") from None
+        if len(unpacked) > MAX_BODY_BYTES:
+            raise _too_large()
+        if not unpacker.eof:
+            raise BadRequest("The gzip body is cut short.")
+        body = unpacker.unused_data
+        if not body:
+            return unpacked
+    raise BadRequest(f"The gzip body has more than {MAX_GZIP_MEMBERS} members.")
 
 
 def _too_large() -> TooLarge:

@@ -74,7 +74,6 @@ def make_blueprint(config: Config, access: Access) -> Blueprint:
     """The pages under `/`. The application itself must have no static folder of its own."""
     pages = Blueprint("pages", __name__, template_folder="templates")
     assets = Assets(_STATIC, immutable=not config.is_development)
-    chart = cache(load_chart)
     chart_url = f"/static/vendor/chart.js?v={chart_version()}"
 
     pages.after_request(secure)
@@ -88,6 +87,14 @@ def make_blueprint(config: Config, access: Access) -> Blueprint:
             "tracker_bytes": len(load_tracker().compressed or b""),
         }
 
+    _add_pages(pages, config, access)
+    _add_files(pages, assets)
+    if config.is_development:
+        pages.register_blueprint(demo.make_blueprint())
+    return pages
+
+
+def _add_pages(pages: Blueprint, config: Config, access: Access) -> None:
     @pages.get("/")
     def dashboard() -> ResponseReturnValue:
         stopped = access.guard()
@@ -113,6 +120,10 @@ def make_blueprint(config: Config, access: Access) -> Blueprint:
     def login() -> ResponseReturnValue:
         return redirect("/", 303) if access.user() else render_login(access)
 
+
+def _add_files(pages: Blueprint, assets: Assets) -> None:
+    chart = cache(load_chart)
+
     @pages.get("/js/pulse.js")
     def tracker() -> Response:
         response = send_asset(load_tracker(), TRACKER_CACHE_CONTROL)
@@ -136,7 +147,3 @@ def make_blueprint(config: Config, access: Access) -> Blueprint:
     @pages.get("/favicon.ico")
     def favicon() -> Response:
         return assets.send("favicon.svg")
-
-    if config.is_development:
-        pages.register_blueprint(demo.make_blueprint())
-    return pages

@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from pulse.errors import Detail, Invalid
 from pulse.storage import projects as store
-from pulse.storage.projects import ApiKey, Project
+from pulse.storage.projects import ApiKey, Domain, Name, Project
 from pulse.web.access import identify, require
 from pulse.web.http import Api, answer_json
 from pulse.web.service import service
@@ -16,12 +16,7 @@ from pulse.web.service import service
 blueprint = Blueprint("projects", __name__)
 api = Api(blueprint, "Projects")
 
-# No control characters (PostgreSQL stores no NUL), and something to see.
-Name = Annotated[
-    str, Meta(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$")
-]
 Zone = Annotated[str, Meta(min_length=1, max_length=64)]
-Domain = Annotated[str, Meta(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9_.:\[\]-]+$")]
 
 
 class NewProject(msgspec.Struct, rename="camel"):

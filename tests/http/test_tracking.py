@@ -57,6 +57,19 @@ def test_beacons_and_json_are_both_taken(client: FlaskClient, engine: Engine, co
     assert answer.status_code == 200 and len(stored(engine)) == 1
 
 
+def test_gzip_bodies_of_several_members_are_unpacked(client: FlaskClient) -> None:
+    body = json.dumps({"events": [PAGE] * 100}).encode()
+    headers = {**KEY, "Content-Encoding": "gzip"}
+
+    def send(*parts: bytes) -> int:
+        packed = b"".join(map(gzip.compress, parts))
+        return client.post(BATCH, data=packed, content_type="application/json", headers=headers).status_code
+
+    assert send(body[:700], body[700:], b"") == 200
+    assert send(*[b" " * 10_000] * 90) == 413
+    assert send(body, *[b""] * 100) == 400
+
+
 def test_gzip_bodies_are_unpacked(client: FlaskClient, engine: Engine) -> None:
     body = gzip.compress(json.dumps({"events": [PAGE] * 100}).encode())
     answer = client.post(BATCH, data=body, content_type="application/json", headers={**KEY, "Content-Encoding": "gzip"})

@@ -5,7 +5,9 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from pulse.cli import main
 from pulse.config import Config, load_config
 from pulse.errors import ConfigError
 
@@ -166,3 +168,13 @@ def test_a_bad_value_in_the_env_file_is_refused_too(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("LOG_FORMAT", raising=False)
     with pytest.raises(ConfigError, match="LOG_FORMAT holds 'xml'; it may hold one of text, json"):
         load_config()
+
+
+def test_serve_names_a_geoip_file_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "geo.mmdb").write_bytes(b"no database")
+    monkeypatch.setenv("GEOIP_DATABASE", str(tmp_path / "geo.mmdb"))
+    monkeypatch.setenv("PULSE_DATA_DIR", str(tmp_path / "var"))
+    answer = CliRunner().invoke(main, ["serve"])
+    assert answer.exit_code == 1
+    assert "GEOIP_DATABASE" in answer.output and "geo.mmdb" in answer.output
+    assert not (tmp_path / "var").exists(), "it got further than it should"
