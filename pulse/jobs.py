@@ -19,7 +19,7 @@ from pulse.config import Config
 from pulse.ingest import batch as batches
 from pulse.ingest.spool import Spool
 from pulse.ingest.visitor import SaltStore
-from pulse.monitor import delivery, recorder
+from pulse.monitor import alerts, availability, delivery, files, recorder, samples
 from pulse.rollup import erasure, fold, goals, pruning, removal, requests, spans
 from pulse.storage import changes, schema
 from pulse.storage.sql import load_queries
@@ -34,11 +34,15 @@ NICENESS = 10  # the folder's bursts give way to requests that somebody waits fo
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A function run every `every_s` seconds; what it raises is logged and it is run again."""
+    """A function run every `every_s` seconds; what it raises is logged and it is run again.
+
+    Jobs of one lane run one after the other; a slow one keeps no other lane waiting.
+    """
 
     name: str
     function: Callable[[], object]
     every_s: float
+    lane: str = "upkeep"
 
 
 def list_jobs(engine: Engine, config: Config) -> list[Job]:
@@ -46,9 +50,11 @@ def list_jobs(engine: Engine, config: Config) -> list[Job]:
     spool = Spool(config.data_dir / "spool")
     salts = SaltStore(engine)
     return [
-        Job("fold", lambda: fold_all(engine), FOLD_EVERY_S),
-        Job("replay", lambda: spool.replay(lambda batch: batches.store(engine, batch)), 1.0),
-        Job("alerts", lambda: delivery.run(config), 5.0),
+        Job("fold", lambda: fold_all(engine), FOLD_EVERY_S, "fold"),
+        Job("replay", lambda: spool.replay(lambda batch: batches.store(engine, batch)), 1.0, "fold"),
+        Job("alerts", lambda: delivery.run(config), 5.0, "watch"),
+        Job("history", lambda: keep_history(engine, config), 10.0, "history"),
+        Job("prune-history", lambda: samples.prune(engine), 3600.0),
         Job("goals", lambda: goals.count_all(engine), 2.0),
         Job("erasures", lambda: erasure.run_erasures(engine, spool.holds), 2.0),
         Job("rebuilds", lambda: requests.run_requests(engine), 2.0),
@@ -62,6 +68,14 @@ def list_jobs(engine: Engine, config: Config) -> list[Job]:
         Job("removals", lambda: removal.remove_deleted(engine), 60.0),
         Job("salts", salts.delete_old, 3600.0),
     ]
+
+
+def keep_history(engine: Engine, config: Config) -> None:
+    """Write the figures that are due, and count how much of the time the service was available."""
+    samples.keep(engine)
+    with engine.begin() as connection:
+        found = availability.read(connection)
+    alerts.note_availability(files.folder_of(config.data_dir), found)
 
 
 def fold_all(engine: Engine) -> None:
@@ -93,7 +107,7 @@ def give_way(engine: Engine) -> None:
 
 
 class Worker:
-    """Runs the jobs in two threads (folding must not wait for the rest) while it is the leader."""
+    """Runs the jobs, a thread for each lane, while it is the leader."""
 
     def __init__(self, engine: Engine, config: Config) -> None:
         self._engine = engine
@@ -117,9 +131,10 @@ class Worker:
 
     def _lead(self, lock: Connection) -> None:
         lost = threading.Event()
-        fast = [job for job in self._jobs if job.every_s <= 1.0]
-        slow = [job for job in self._jobs if job.every_s > 1.0]
-        threads = [threading.Thread(target=self._work, args=(jobs, lost), daemon=True) for jobs in (fast, slow)]
+        lanes: dict[str, list[Job]] = {}
+        for job in self._jobs:
+            lanes.setdefault(job.lane, []).append(job)
+        threads = [threading.Thread(target=self._work, args=(jobs, lost), daemon=True) for jobs in lanes.values()]
         for thread in threads:
             thread.start()
         try:

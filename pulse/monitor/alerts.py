@@ -1,4 +1,7 @@
-"""Alerts: four rules with hysteresis, one state for the whole service, kept in its folder of statistics."""
+"""Where the service stands: alerts by four rules with hysteresis, and since when each target is met or missed.
+
+One state for the whole service, kept in its folder of statistics over restarts.
+"""
 
 import logging
 from collections.abc import Callable
@@ -11,12 +14,12 @@ import msgspec
 
 from pulse.errors import NotFound
 from pulse.monitor import files, targets
-from pulse.monitor.service import ServiceStats, Window
+from pulse.monitor.availability import Availability
+from pulse.monitor.service import FIVE_MINUTES_S, ServiceStats, Window
 
 log = logging.getLogger("pulse.alerts")
 
 FILE_NAME = "alerts.json"
-WINDOW_S = 60
 # An alert ends when its figure was good for this long; a figure that swings around the limit rings once.
 CLEAR_AFTER_S = 60.0
 HISTORY = 100
@@ -32,6 +35,7 @@ class Rule:
     limit: float
     clear: float
     min_samples: int
+    window_s: int = 60
 
     @property
     def falls(self) -> bool:
@@ -54,7 +58,8 @@ class Rule:
 
 RULES = (
     Rule("slowQueries", "slow queries", targets.slow_percent, 5.0, 4.0, 20),
-    Rule("cacheHits", "cache hits", targets.cache_hit_percent, 70.0, 75.0, 20),
+    # A cache that has just begun misses everything once: a minute of it says nothing.
+    Rule("cacheHits", "cache hits", targets.cache_hit_percent, 70.0, 75.0, 200, window_s=FIVE_MINUTES_S),
     Rule("pool", "connections in use", targets.pool_peak_percent, 90.0, 80.0, 10),
     Rule("errors", "failed requests", targets.all_errors_percent, 1.0, 0.8, 20),
 )
@@ -99,12 +104,21 @@ class Alert(msgspec.Struct, rename="camel"):
         return f"{self.title}: {self.value:.2f}% ({self.condition})"
 
 
+class TargetState(msgspec.Struct, rename="camel"):
+    """What a target's status over five minutes is, and since when, in epoch seconds."""
+
+    status: str
+    since: float
+
+
 class State(msgspec.Struct, rename="camel"):
-    """All rules, and the alerts newest first."""
+    """All rules, the alerts newest first, the targets by id, and the availability when it was last counted."""
 
     rules: dict[str, RuleState] = msgspec.field(default_factory=dict)
     alerts: list[Alert] = msgspec.field(default_factory=list)
     evaluated_at: float = 0.0
+    targets: dict[str, TargetState] = msgspec.field(default_factory=dict)
+    availability: Availability | None = None
 
     def active(self) -> list[Alert]:
         """The alerts that have not ended."""
@@ -119,10 +133,10 @@ class State(msgspec.Struct, rename="camel"):
 
 
 def evaluate(state: State, stats: ServiceStats, channels: tuple[str, ...] = ()) -> None:
-    """Bring the state up to date with the figures of the last minute."""
-    window, now = stats.window(WINDOW_S), stats.at
+    """Bring the state up to date with the figures of the last minutes."""
+    now = stats.at
     for rule in RULES:
-        value, samples = rule.measure(window)
+        value, samples = rule.measure(stats.window(rule.window_s))
         seen = state.rules.setdefault(rule.name, RuleState())
         seen.value = value if samples >= rule.min_samples else None
         alert = next((a for a in state.alerts if a.id == seen.firing), None)
@@ -132,6 +146,10 @@ def evaluate(state: State, stats: ServiceStats, channels: tuple[str, ...] = ()) 
                 _begin(state, seen, rule, now, channels)
         else:
             _follow(seen, alert, rule, now, channels)
+    for found in targets.evaluate(stats):
+        before = state.targets.get(found.id)
+        if before is None or before.status != found.status:
+            state.targets[found.id] = TargetState(found.status, now)
     state.evaluated_at = now
 
 
@@ -199,3 +217,12 @@ def acknowledge(folder: Path, alert_id: str, name: str) -> Alert:
             alert.acknowledged_at, alert.acknowledged_by = time(), name
 
     return change(folder, edit).find(alert_id)
+
+
+def note_availability(folder: Path, found: Availability) -> None:
+    """Keep the availability that was counted last."""
+
+    def edit(state: State) -> None:
+        state.availability = found
+
+    change(folder, edit)

@@ -15,6 +15,8 @@ from pulse.monitor.snapshot import Snapshot, encode, snapshot_decoder
 
 DEPARTED = "departed.stats"
 STARTED = "started"
+# What outlives a restart of the service: where it stands, and which node it is.
+_LASTING = frozenset({FILE_NAME, "alerts.json", "node"})
 MAX_FILE_BYTES = 16 * 2**20
 _FOLDED_KEPT = 200
 
@@ -95,7 +97,7 @@ def clear(folder: Path) -> None:
         Board(folder).bump()
         for path in folder.iterdir():
             living = path.suffix in {".alive", ".stats", ".draft"} and path.stem != "departed" and not _has_ended(path)
-            if path.name not in {FILE_NAME, "fold.lock"} and not living:
+            if path.name not in _LASTING and path.suffix != ".lock" and not living:
                 path.unlink(missing_ok=True)
         (folder / STARTED).touch()
 

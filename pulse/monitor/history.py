@@ -1,17 +1,30 @@
-"""One figure over time, from the slices of the last five minutes and the minutes of the last hour."""
+"""Figures over time: the last minutes from memory, longer ranges out of what PostgreSQL keeps of them."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import msgspec
+from sqlalchemy import Connection
 
 from pulse.errors import Detail, Invalid
-from pulse.monitor import recorder, targets
-from pulse.monitor.histogram import Histogram
+from pulse.monitor.measures import METRICS, NAMES, reduce
 from pulse.monitor.meter import MINUTE_S, MINUTES, SLICE_S, SLICES
 from pulse.monitor.report import iso
+from pulse.monitor.samples import DAY_S, HOUR_S, QUARTER_S, SIX_HOURS_S, Q
 from pulse.monitor.service import ServiceStats, Window
+from pulse.monitor.snapshot import Slice
 
-RANGES = {"5m": (SLICE_S, SLICES), "1h": (MINUTE_S, MINUTES)}
+# The length of a step and of the whole range, in seconds.
+RANGES = {
+    "5m": (SLICE_S, SLICES * SLICE_S),
+    "1h": (SLICE_S, HOUR_S),
+    "24h": (MINUTE_S, DAY_S),
+    "14d": (QUARTER_S, 14 * DAY_S),
+    "30d": (HOUR_S, 30 * DAY_S),
+    "1y": (SIX_HOURS_S, 365 * DAY_S),
+}
+MAX_METRICS = 20
+
+Rows = dict[int, list[float | None]]
 
 
 class Point(msgspec.Struct, frozen=True):
@@ -21,65 +34,113 @@ class Point(msgspec.Struct, frozen=True):
     value: float | None
 
 
-class History(msgspec.Struct, rename="camel", frozen=True):
-    """The points of a range, oldest first, without gaps; `step_seconds` apart."""
+class Series(msgspec.Struct, frozen=True):
+    """One metric, a value for each step from the range's start on; null where nothing was measured."""
 
     metric: str
     unit: str
+    values: list[float | None]
+
+
+class Start(msgspec.Struct, frozen=True):
+    """When a release was started on a node."""
+
+    at: str
+    node: str
+    version: str
+    commit: str | None
+
+
+class History(msgspec.Struct, rename="camel", frozen=True):
+    """The metrics asked for over one range, oldest first, `step_seconds` apart.
+
+    `problem` says why figures of PostgreSQL are missing, null when it was asked. `metric`, `unit` and `points` are set
+    when one metric was asked for.
+    """
+
     range: str
     step_seconds: int
-    points: list[Point]
+    start_at: str
+    series: list[Series]
+    starts: list[Start]
+    problem: str | None = None
+    metric: str | None = None
+    unit: str | None = None
+    points: list[Point] | None = None
 
 
-def _requests(window: Window) -> Histogram:
-    return window.histogram(*(name for name in window.histograms if name.startswith(recorder.REQUEST)))
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is asked for."""
+
+    metrics: tuple[str, ...]
+    range: str
 
 
-def _quantile(part: float) -> Callable[[Window], float | None]:
-    def measure(window: Window) -> float | None:
-        found = _requests(window)
-        return found.quantile(part) if found.count else None
-
-    return measure
-
-
-def _first(measure: Callable[[Window], targets.Measured]) -> Callable[[Window], float | None]:
-    return lambda window: measure(window)[0]
-
-
-# A rate without anything is nought; a time or a share without anything is not known.
-METRICS: dict[str, tuple[str, Callable[[Window], float | None]]] = {
-    "requestsPerSecond": ("/s", lambda window: _requests(window).count / window.covered_s),
-    "eventsPerSecond": ("/s", lambda window: targets.events_per_s(window)[0] or 0.0),
-    "queriesPerSecond": ("/s", lambda window: window.histogram(recorder.QUERY).count / window.covered_s),
-    "errorRate": ("%", _first(targets.all_errors_percent)),
-    "p50": ("ms", _quantile(0.5)),
-    "p95": ("ms", _quantile(0.95)),
-    "p99": ("ms", _quantile(0.99)),
-    "averageQuery": ("ms", _first(targets.query_average)),
-    "slowQueries": ("%", _first(targets.slow_percent)),
-    "cacheHits": ("%", _first(targets.cache_hit_percent)),
-    "poolUsed": ("%", _first(targets.pool_percent)),
-}
-
-
-def series(stats: ServiceStats, metric: str, chosen: str) -> History:
-    """One metric over a range. Raises Invalid naming `metric` or `range`."""
-    if metric not in METRICS:
-        raise Invalid("There is no such metric.", details=[Detail("metric", "one of " + ", ".join(METRICS))])
+def read_wish(metric: str, chosen: str) -> Wish:
+    """Read the question. Raises Invalid naming `metric` or `range`."""
+    metrics = tuple(dict.fromkeys(part.strip() for part in metric.split(",") if part.strip()))
+    unknown = [name for name in metrics if name not in METRICS]
+    if unknown or not 1 <= len(metrics) <= MAX_METRICS:
+        rule = f"1 to {MAX_METRICS} of " + ", ".join(METRICS) + ", with commas between them"
+        raise Invalid("There is no such metric.", details=[Detail("metric", rule)])
     if chosen not in RANGES:
         raise Invalid("There is no such range.", details=[Detail("range", "one of " + ", ".join(RANGES))])
-    unit, measure = METRICS[metric]
-    step_s, steps = RANGES[chosen]
-    slices = stats.slices if step_s == SLICE_S else stats.minutes
+    return Wish(metrics, chosen)
+
+
+def series(stats: ServiceStats, wish: Wish, kept: Rows, starts: list[Start], problem: str | None) -> History:
+    """The answer out of the figures in memory and `kept`, those of PostgreSQL by the start of their step."""
+    step_s, length_s = RANGES[wish.range]
+    if problem is not None and wish.range == "1h":
+        step_s = MINUTE_S  # memory holds that much without PostgreSQL
     last = int(stats.at) // step_s * step_s
-    points = []
-    for start in range(last - (steps - 1) * step_s, last + 1, step_s):
-        value = None
+    first = last - length_s + step_s
+    rows = {**_in_memory(stats, step_s, wish.metrics), **kept}
+    grid = [rows.get(start) for start in range(first, last + 1, step_s)]
+    found = [_series(metric, grid) for metric in wish.metrics]
+    about = (wish.range, step_s, iso(first) or "", found, starts, problem)
+    if len(found) > 1:
+        return History(*about)
+    points = [Point(iso(first + step_s * place) or "", value) for place, value in enumerate(found[0].values)]
+    return History(*about, found[0].metric, found[0].unit, points)
+
+
+def _series(metric: str, grid: list[list[float | None] | None]) -> Series:
+    place = NAMES.index(metric)
+    # A row of an older release may lack the newest metrics.
+    values = [None if row is None or place >= len(row) else row[place] for row in grid]
+    return Series(metric, METRICS[metric][0], [None if value is None else round(value, 3) for value in values])
+
+
+def _in_memory(stats: ServiceStats, step_s: int, metrics: tuple[str, ...]) -> Rows:
+    """The steps memory knows: slices of the last five minutes, or minutes of the last hour."""
+    if step_s > MINUTE_S:
+        return {}
+    known, count = (stats.slices, SLICES) if step_s == SLICE_S else (stats.minutes, MINUTES)
+    last = int(stats.at) // step_s * step_s
+    rows: Rows = {}
+    for start in range(last - (count - 1) * step_s, last + 1, step_s):
         if start + step_s > stats.since:
-            found = slices.get(start)
+            found = reduce(known.get(start) or Slice(start))
             covered_s = max(min(stats.at, start + step_s) - max(start, stats.since), 1.0)
-            window = Window(found.counts, found.histograms, covered_s) if found else Window({}, {}, covered_s)
-            value = measure(window)
-        points.append(Point(iso(start) or "", None if value is None else round(value, 3)))
-    return History(metric, unit, chosen, step_s, points)
+            window = Window(found.counts, found.histograms, covered_s)
+            rows[start] = [measure(window) if name in metrics else None for name, (_, measure) in METRICS.items()]
+    return rows
+
+
+def read_kept(connection: Connection, chosen: str, now: float) -> tuple[Rows, list[Start]]:
+    """The steps and start marks of a range that PostgreSQL holds (at most 1,460 rows, 30 ms)."""
+    step_s, length_s = RANGES[chosen]
+    first = {"step_s": step_s, "first": int(now) - length_s - step_s}
+    rows = {row.starts_at: row.figures for row in connection.execute(Q.samples, first)}
+    starts = [
+        Start(iso(row.started_at) or "", row.node, row.version, row.commit)
+        for row in connection.execute(Q.starts, {"first": first["first"]})
+    ]
+    return rows, starts
+
+
+def note_start(connection: Connection, at: float, node: str, version: str, commit: str | None) -> None:
+    """Mark the start of a release on a node; the same one again changes nothing."""
+    connection.execute(Q.note_start, {"started_at": at, "node": node, "version": version, "commit": commit})

@@ -286,7 +286,7 @@ def _load(times: Histogram, failed: int, refused: int, covered_s: float) -> dict
 def report_ingestion(stats: ServiceStats) -> dict[str, Any]:
     """The `ingestion` part: events a second, group commits and folding over 5 minutes; counts since the last reset."""
     window = stats.window(FIVE_MINUTES_S)
-    groups, flushes = window.histogram(targets.GROUP_EVENTS), window.histogram("ingest_group_ms")
+    groups, flushes = window.histogram(targets.GROUP_EVENTS), window.histogram(targets.GROUP_MS)
     prefix = "ingest_dropped_"
     return {
         "events": int(stats.histograms.get(targets.GROUP_EVENTS, Histogram()).total),

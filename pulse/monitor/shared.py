@@ -30,6 +30,7 @@ BLOCKED_MS = 5.0
 POOL_USED = "pool/used_percent"
 POOL_WAITING = "pool/waiting"
 HUB_BLOCK = "hub_block_ms"
+FOLD_LAG = "fold_lag_s"
 CACHE = "cache/"
 
 _CACHE_COUNTERS = ("hits", "misses", "stale", "failures")
@@ -131,12 +132,15 @@ class Publisher:
             self._file.write(snapshot)
 
     def sample(self) -> None:
-        """Measure what is not an event: pools and cache counters."""
+        """Measure what is not an event: pools, the fold's lag and cache counters."""
         pools = [status() for status in list(_pools.values())]
         if pools and self._role == "web":
             # The fullest pool: an idle one beside it would hide that requests wait.
             self._source.sample(POOL_USED, max(100.0 * pool.in_use / pool.max for pool in pools))
             self._source.sample(POOL_WAITING, float(sum(pool.waiting for pool in pools)))
+        lag_s = gauges().get(FOLD_LAG)
+        if lag_s is not None:
+            self._source.sample(FOLD_LAG, lag_s)
         self._read_caches()
 
     def _read_caches(self) -> None:

@@ -13,7 +13,7 @@ from pulse.monitor.service import FIVE_MINUTES_S, HOUR_S, ServiceStats, Window
 from pulse.monitor.shared import CACHE, POOL_USED
 
 SINGLE, BATCH, HISTORICAL, REALTIME = "single", "batch", "historical", "realtime"
-GROUP_EVENTS = "ingest_group_events"
+GROUP_EVENTS, GROUP_MS = "ingest_group_events", "ingest_group_ms"
 REFUSED = "ingest_refused"
 
 _GROUPS = (
@@ -63,7 +63,7 @@ class Actual(msgspec.Struct, rename="camel", frozen=True):
 
 
 class TargetResult(msgspec.Struct, rename="camel", frozen=True):
-    """One target with its live actuals; `status` is that of the last five minutes."""
+    """One target with its live actuals; `status` is that of the last five minutes, `since` when it became so."""
 
     id: str
     area: str
@@ -74,6 +74,7 @@ class TargetResult(msgspec.Struct, rename="camel", frozen=True):
     one_hour: Actual
     status: Status
     note: str | None = None
+    since: str | None = None
 
 
 def group_of(key: str) -> str | None:

@@ -3,17 +3,18 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from flask import Blueprint, Response, current_app
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from pulse.cache import cache
 from pulse.errors import PulseError
-from pulse.monitor import alerts, delivery, files, history, prometheus, report, shared, targets
+from pulse.monitor import alerts, availability, delivery, files, history, prometheus, report, shared, targets
 from pulse.monitor.advice import Advice, advise
 from pulse.monitor.database import ServerFigures, read_server
 from pulse.monitor.plans import Plan, PlanBook
@@ -33,30 +34,35 @@ SERVER_TIMEOUT_MS = 3_000
 
 
 class HistoryQuery(msgspec.Struct, rename="camel"):
-    """Which figure, over which time."""
+    """Which figures (with commas between them), over which time."""
 
     metric: str = "requestsPerSecond"
     range: str = "5m"
 
 
-class ServerView:
-    """PostgreSQL's view of itself, asked for at most every SERVER_VIEW_S; or why it can't be asked."""
+T = TypeVar("T")
 
-    def __init__(self) -> None:
+
+class View(Generic[T]):
+    """Something PostgreSQL is asked for at most every `keep_s`; or why it can't be asked."""
+
+    def __init__(self, read: Callable[[Connection], T], keep_s: float = SERVER_VIEW_S) -> None:
+        self._read = read
+        self._keep_s = keep_s
         self._lock = threading.Lock()
         self._read_at = float("-inf")
-        self._figures: ServerFigures | None = None
+        self._found: T | None = None
         self._reason = ""
 
-    def read(self) -> tuple[ServerFigures | None, str]:
-        """The figures, or None and the reason."""
+    def read(self) -> tuple[T | None, str]:
+        """What was found, or None and the reason."""
         with self._lock:
-            if time.monotonic() - self._read_at >= SERVER_VIEW_S:
-                self._figures, self._reason = self._ask()
+            if time.monotonic() - self._read_at >= self._keep_s:
+                self._found, self._reason = self._ask()
                 self._read_at = time.monotonic()
-            return self._figures, self._reason
+            return self._found, self._reason
 
-    def _ask(self) -> tuple[ServerFigures | None, str]:
+    def _ask(self) -> tuple[T | None, str]:
         database = service().database
         pool = database.pools().get("primary")
         # Who looks why everything hangs must not hang as well.
@@ -64,18 +70,22 @@ class ServerView:
             return None, "every connection of this process is in use"
         try:
             with database.begin() as connection:
-                connection.execute(text(f"SET LOCAL statement_timeout = {SERVER_TIMEOUT_MS}"))
-                return read_server(connection), ""
+                connection.execute(text(f"/* monitor.timeout */ SET LOCAL statement_timeout = {SERVER_TIMEOUT_MS}"))
+                return self._read(connection), ""
         except PulseError as error:
             return None, error.message
         except DBAPIError as error:
-            log.warning("PostgreSQL's view of itself could not be read: %s", str(error.orig).strip())
+            log.warning("figures could not be read from PostgreSQL: %s", str(error.orig).strip())
             return None, "PostgreSQL refused; the log says why"
 
 
+def _view(name: str, read: Callable[[Connection], T], keep_s: float = SERVER_VIEW_S) -> tuple[T | None, str]:
+    views: dict[str, View[T]] = current_app.extensions.setdefault("pulse.views", {})
+    return views.setdefault(name, View(read, keep_s)).read()
+
+
 def _server_view() -> tuple[ServerFigures | None, str]:
-    view: ServerView = current_app.extensions.setdefault("pulse.server_view", ServerView())
-    return view.read()
+    return _view("server", read_server)
 
 
 def _folder() -> Path:
@@ -96,8 +106,35 @@ def _database_part(stats: ServiceStats) -> dict[str, Any]:
     return report.report_database(stats, service().config)
 
 
-def _alerts_part(stats: ServiceStats) -> dict[str, Any]:
-    state = alerts.check(_folder(), stats, delivery.channels(service().config))
+def _check(stats: ServiceStats) -> alerts.State:
+    return alerts.check(_folder(), stats, delivery.channels(service().config))
+
+
+def _targets_part(stats: ServiceStats, state: alerts.State) -> list[targets.TargetResult]:
+    found = []
+    for target in targets.evaluate(stats):
+        known = state.targets.get(target.id)
+        since = report.iso(known.since) if known is not None and known.status == target.status else None
+        found.append(msgspec.structs.replace(target, since=since))
+    return found
+
+
+def _availability_part(state: alerts.State) -> dict[str, Any] | None:
+    found = state.availability
+    if found is None:
+        return None
+    spans = {"day": found.day, "month": found.month}
+    return {
+        "target": f"{availability.TARGET_PERCENT:g}%",
+        "countedAt": report.iso(found.at),
+        **{
+            name: {**msgspec.to_builtins(span), "since": report.iso(span.since)}
+            for name, span in spans.items()
+        },
+    }  # fmt: skip
+
+
+def _alerts_part(state: alerts.State) -> dict[str, Any]:
     return {
         "active": [_alert(found) for found in state.active()],
         "history": [_alert(found) for found in state.alerts if found.ended_at is not None],
@@ -135,6 +172,7 @@ def overview() -> Response:
     """Answer all parts; PostgreSQL is not asked, so that this works without it."""
     stats = shared.collect()
     config = service().config
+    state = _check(stats)
     return _fresh(
         {
             "queries": report.report_queries(stats),
@@ -143,8 +181,9 @@ def overview() -> Response:
             "system": report.report_system(stats, config),
             "latency": report.report_latency(stats),
             "ingestion": report.report_ingestion(stats),
-            "targets": targets.evaluate(stats),
-            "alerts": _alerts_part(stats),
+            "targets": _targets_part(stats, state),
+            "availability": _availability_part(state),
+            "alerts": _alerts_part(state),
         }
     )
 
@@ -179,21 +218,31 @@ def database_figures() -> Response:
 
 
 @api(
-    "GET", "/performance/targets", "Every target with its actual over 5 minutes and an hour",
+    "GET", "/performance/targets", "Every target with its actual over 5 minutes and an hour, and its status since when",
     scope="admin", answer=list[targets.TargetResult],
 )  # fmt: skip
 def target_board() -> Response:
     """Answer the target board."""
-    return _fresh(targets.evaluate(shared.collect()))
+    stats = shared.collect()
+    return _fresh(_targets_part(stats, _check(stats)))
 
 
 @api(
-    "GET", "/performance/history", "One figure over the last 5 minutes or the last hour",
+    "GET", "/performance/history", "Figures over the last minutes, hours, weeks or the last year",
     scope="admin", query=HistoryQuery, answer=history.History,
 )  # fmt: skip
 def history_view(query: HistoryQuery) -> Response:
-    """Answer one metric over time."""
-    return _fresh(history.series(shared.collect(), query.metric, query.range))
+    """Answer metrics over time; without PostgreSQL what memory knows of them, and why the rest is missing."""
+    wish = history.read_wish(query.metric, query.range)
+    stats = shared.collect()
+    if wish.range == "5m":
+        return _fresh(history.series(stats, wish, {}, [], None))
+    keep_s = SERVER_VIEW_S if wish.range == "1h" else history.RANGES[wish.range][0] / 2
+    found, problem = _view(
+        wish.range, lambda connection: history.read_kept(connection, wish.range, time.time()), min(keep_s, 60.0)
+    )
+    rows, starts = found or ({}, [])
+    return _fresh(history.series(stats, wish, rows, starts, problem or None))
 
 
 @api("GET", "/performance/advice", "What to do, with the figure behind it", scope="admin", answer=list[Advice])

@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, text
 from werkzeug.test import TestResponse
 
+from pulse import jobs
 from pulse.app import create_app
 from pulse.config import Config
 from pulse.monitor import alerts, files, recorder, shared
@@ -115,7 +116,7 @@ def test_the_database_part_asks_postgresql_and_survives_a_full_pool(ask: Callabl
     finally:
         for connection in held:
             connection.close()
-    app.extensions.pop("pulse.server_view")
+    app.extensions.pop("pulse.views")
     data = ask("/performance/database")
     assert data["serverError"] is None
     assert data["server"]["tables"]
@@ -135,9 +136,40 @@ def test_a_plan_is_made_of_a_named_statement_without_running_it(
 
 def test_history_and_its_errors(ask: Callable[..., Any], client: FlaskClient, admin_key: str) -> None:
     found = ask("/performance/history", metric="requestsPerSecond", range="1h")
-    assert (len(found["points"]), found["stepSeconds"]) == (60, 60)
+    assert (len(found["points"]), found["stepSeconds"], found["problem"]) == (360, 10, None)
+    assert found["points"][-1]["value"] is not None
+    several = ask("/performance/history", metric="p50,p99", range="14d")
+    assert [(series["metric"], len(series["values"])) for series in several["series"]] == [("p50", 1344), ("p99", 1344)]
     answer = client.get(API + "/performance/history?metric=none", headers={"X-API-Key": admin_key})
     assert (answer.status_code, answer.json and answer.json["details"][0]["field"]) == (422, "metric")
+
+
+def test_without_postgresql_history_shows_what_memory_holds(ask: Callable[..., Any], app: Flask) -> None:
+    ask("/performance")  # the key is remembered from here on
+    database = app.extensions["pulse"].database
+    held = [database.primary.connect() for _ in range(20)]
+    try:
+        for chosen, length, step_s in (("1h", 60, 60), ("1y", 1460, 21600)):
+            found = ask("/performance/history", metric="requestsPerSecond", range=chosen)
+            assert (len(found["points"]), found["stepSeconds"]) == (length, step_s)
+            assert "in use" in found["problem"]
+        assert ask("/performance/history")["problem"] is None
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def test_availability_and_since_are_shown(ask: Callable[..., Any], app: Flask, config: Config) -> None:
+    assert ask("/performance")["availability"] is None
+    jobs.keep_history(app.extensions["pulse"].database.primary, config)
+    data = ask("/performance")
+    assert data["availability"]["target"] == "99.9%"
+    assert data["availability"]["day"] == {
+        "minutes": 0, "availableMinutes": 0, "percent": None, "status": "noData",
+        "since": data["availability"]["day"]["since"],
+    }  # fmt: skip
+    assert all(target["since"] for target in data["targets"])
+    assert ask("/performance/targets")[0]["since"] == data["targets"][0]["since"]
 
 
 def test_an_alert_is_shown_acknowledged_and_over(

@@ -12,7 +12,7 @@ import pytest
 
 from pulse.config import Config
 from pulse.errors import NotFound
-from pulse.monitor import alerts, delivery
+from pulse.monitor import alerts, delivery, files
 from pulse.monitor.alerts import State, evaluate
 from pulse.monitor.histogram import Histogram
 from pulse.monitor.service import ServiceStats
@@ -43,7 +43,7 @@ def _firing(state: State) -> list[str]:
     ("bad", "rule"),
     [
         ({"slow": 6}, "slowQueries"),
-        ({"hits": 69, "misses": 31}, "cacheHits"),
+        ({"hits": 138, "misses": 62}, "cacheHits"),
         ({"used": 91.0}, "pool"),
     ],
 )
@@ -65,9 +65,28 @@ def test_errors_ring() -> None:
 
 def test_at_the_limit_and_with_few_samples_it_is_quiet() -> None:
     state = State()
-    evaluate(state, _stats(NOW, slow=5, hits=70, misses=30, used=90.0))
-    evaluate(state, _stats(NOW + 10, queries=10, slow=10))
+    evaluate(state, _stats(NOW, slow=5, hits=140, misses=60, used=90.0))
+    evaluate(state, _stats(NOW + 10, queries=10, slow=10, hits=0, misses=190))
     assert _firing(state) == []
+
+
+def test_targets_say_since_when() -> None:
+    state = State()
+    for step, slow in enumerate((0, 0, 3, 3, 0)):
+        evaluate(state, _stats(NOW + 10 * step, slow=slow))
+        found = state.targets["database.slow_queries"]
+        assert (found.status, found.since) == [
+            ("met", NOW), ("met", NOW), ("missed", NOW + 20), ("missed", NOW + 20), ("met", NOW + 40),
+        ][step]  # fmt: skip
+
+
+def test_where_it_stands_outlives_a_restart(tmp_path: Path) -> None:
+    folder = files.folder_of(tmp_path)
+    alerts.check(folder, _stats(NOW, slow=6))
+    files.clear(folder)
+    state = alerts.load(folder)
+    assert _firing(state) == ["slowQueries"]
+    assert state.targets["database.slow_queries"].since == NOW
 
 
 def test_a_figure_that_swings_around_the_limit_rings_once() -> None:
@@ -93,9 +112,9 @@ def test_it_ends_after_a_minute_of_good_figures_and_may_ring_again() -> None:
 
 def test_between_limit_and_all_clear_it_goes_on() -> None:
     state = State()
-    evaluate(state, _stats(NOW, hits=60, misses=40))
+    evaluate(state, _stats(NOW, hits=120, misses=80))
     for step in range(1, 30):
-        evaluate(state, _stats(NOW + 10 * step, hits=72, misses=28))
+        evaluate(state, _stats(NOW + 10 * step, hits=144, misses=56))
     assert _firing(state) == ["cacheHits"]
 
 

@@ -3,7 +3,6 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from pulse.errors import Invalid
 from pulse.monitor import analyze_query_patterns, get_query_stats, history, prometheus, report, track_query
 from pulse.monitor.recorder import Recorder, recorder, route_scope
 from pulse.monitor.service import ServiceStats, add_up
@@ -75,18 +74,18 @@ def test_lengths_of_time(seconds: float, text: str) -> None:
 
 
 def test_history_has_a_point_for_each_step(stats: ServiceStats) -> None:
-    found = history.series(stats, "averageQuery", "5m")
+    found = history.series(stats, history.read_wish("averageQuery", "5m"), {}, [], None)
+    assert found.points is not None
     assert (len(found.points), found.step_seconds, found.unit) == (30, 10, "ms")
     assert [point.value for point in found.points if point.value is not None] == [13.8]
     assert found.points[0].value is None
-    assert len(history.series(stats, "p95", "1h").points) == 60
 
 
-@pytest.mark.parametrize(("metric", "chosen", "field"), [("none", "5m", "metric"), ("p95", "1y", "range")])
-def test_history_names_what_is_wrong(stats: ServiceStats, metric: str, chosen: str, field: str) -> None:
-    with pytest.raises(Invalid) as caught:
-        history.series(stats, metric, chosen)
-    assert [detail.field for detail in caught.value.details] == [field]
+def test_history_of_an_hour_without_postgresql_is_what_memory_holds(stats: ServiceStats) -> None:
+    found = history.series(stats, history.read_wish("p95", "1h"), {}, [], "away")
+    assert found.points is not None
+    assert (len(found.points), found.step_seconds, found.problem) == (60, 60, "away")
+    assert found.points[-1].value is not None
 
 
 def test_prometheus_shows_the_same_figures(stats: ServiceStats) -> None:
