@@ -18,7 +18,8 @@ from pulse.ingest.spool import Spool
 from pulse.ingest.visitor import Identity, SaltStore
 from pulse.ingest.writer import GroupWriter
 from pulse.logs import set_up_logging
-from pulse.monitor import recorder, shared
+from pulse.monitor import nodes, recorder, shared
+from pulse.monitor.snapshot import CacheSide
 from pulse.storage import embedded
 from pulse.storage.engine import Database, build_engine
 from pulse.storage.pool import start_reaper
@@ -38,12 +39,14 @@ from pulse.web import (
     upkeep,
     visitors,
 )
-from pulse.web.http import install_error_handlers, request_id
+from pulse.web.http import compress, install_error_handlers, request_id
 from pulse.web.service import Service
 
 log = logging.getLogger("pulse.app")
 
 API_PREFIX = "/api/v1"
+# Who looks at the figures is not in them, nor are the files that pages are made of.
+UNCOUNTED = (f"{API_PREFIX}/performance", f"{API_PREFIX}/metrics", "/performance", "/metrics", "/static/")
 # A report that takes longer is stopped; an event's group that takes longer goes to the spool.
 REPORT_TIMEOUT_MS = 10_000
 INGEST_TIMEOUT_MS = 5_000
@@ -115,11 +118,16 @@ def _watch(config: Config, database: Database, ingest: Engine, parts: Service) -
         shared.register_pool(name, engine.pool.snapshot)  # type: ignore[attr-defined]
     if database.replica is not None:
         shared.register_pool("replica", database.replica.pool.snapshot)  # type: ignore[attr-defined]
-    shared.register_cache(lambda: {name: msgspec.structs.asdict(row) for name, row in cache.counters().items()})
+    shared.register_cache(
+        lambda: {name: msgspec.structs.asdict(row) for name, row in cache.counters().items()},
+        lambda: [CacheSide(item.state, item.at.isoformat(), item.reason) for item in cache.transitions()],
+    )
+    shared.register_gauges(cache.sizes)
     shared.register_gauges(lambda: {"ingest_waiting_rows": float(parts.writer.waiting_rows)})
     for engine in engines:
         start_reaper(engine.pool)  # type: ignore[arg-type]
     shared.start_publishing(config, role="web")
+    nodes.start(config, database_url(config))
 
 
 def _register_blueprints(app: Flask, config: Config) -> None:
@@ -140,23 +148,29 @@ def _install_hooks(app: Flask) -> None:
     @app.before_request
     def begin() -> None:
         g.started_at = time.perf_counter()
-        rule = request.url_rule
-        recorder.set_route(rule.rule if rule is not None else "(unknown)", request.method)
+        rule = _rule()
+        if rule.startswith(UNCOUNTED):
+            recorder.set_uncounted()
+        else:
+            recorder.set_route(rule, request.method)
         auth.load_user()
 
     @app.after_request
     def end(response: Response) -> Response:
-        rule = request.url_rule
-        recorder.record_request(
-            rule.rule if rule is not None else "(unknown)",
-            request.method,
-            response.status_code,
-            (time.perf_counter() - g.started_at) * 1000,
-        )
+        rule = _rule()
+        if not rule.startswith(UNCOUNTED):
+            duration_ms = (time.perf_counter() - g.started_at) * 1000
+            recorder.record_request(rule, request.method, response.status_code, duration_ms)
         recorder.clear_route()
+        compress(response)
         if "pulse_request_id" in g or "X-Request-Id" in request.headers or response.status_code >= 400:
             response.headers["X-Request-Id"] = request_id()
         return response
+
+
+def _rule() -> str:
+    rule = request.url_rule
+    return rule.rule if rule is not None else "(unknown)"
 
 
 def _keep_salts_fresh(salts: SaltStore, identity: Identity) -> None:

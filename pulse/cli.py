@@ -123,16 +123,21 @@ def _welcome(config: Config) -> None:
 def worker() -> None:
     """Run the background work: folding, partitions, upkeep. One leads, others stand by."""
     from pulse.app import database_url
+    from pulse.ingest.spool import Spool
     from pulse.jobs import Worker, give_way
-    from pulse.monitor import recorder, shared
+    from pulse.monitor import nodes, recorder, shared
 
     config = load_config()
     set_up_logging(config)
-    engine = build_engine(config, database_url(config), application_name="pulse-worker", statement_timeout_ms=120_000)
+    url = database_url(config)
+    engine = build_engine(config, url, application_name="pulse-worker", statement_timeout_ms=120_000)
     if config.database_url is None:
         give_way(engine)
     recorder.install(engine, config)
+    spool = Spool(config.data_dir / "spool")
+    shared.register_gauges(lambda: {"spool_bytes": float(spool.size_bytes())})
     shared.start_publishing(config, role="worker")
+    nodes.start(config, url)
     Worker(engine, config).run()
 
 

@@ -72,10 +72,12 @@ def list_jobs(engine: Engine, config: Config) -> list[Job]:
 
 def keep_history(engine: Engine, config: Config) -> None:
     """Write the figures that are due, and count how much of the time the service was available."""
+    folder = files.folder_of(config.data_dir)
+    alerts.note_leading(folder)
     samples.keep(engine)
     with engine.begin() as connection:
         found = availability.read(connection)
-    alerts.note_availability(files.folder_of(config.data_dir), found)
+    alerts.note_availability(folder, found)
 
 
 def fold_all(engine: Engine) -> None:

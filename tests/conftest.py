@@ -16,6 +16,7 @@ from werkzeug.test import TestResponse
 
 from pulse.app import create_app
 from pulse.config import Config
+from pulse.monitor import nodes
 from pulse.storage import embedded
 from pulse.storage.engine import build_engine
 from pulse.storage.projects import DEVELOPMENT_KEY, create_key, ensure_development_project
@@ -120,6 +121,7 @@ def app(config: Config, engine: Engine) -> Iterator[Flask]:
         ensure_development_project(connection)
     made = create_app(config)
     yield made
+    nodes.stop()
     parts = made.extensions["pulse"]
     parts.writer.close()
     parts.database.dispose()

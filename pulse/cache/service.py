@@ -8,6 +8,7 @@ from flask_caching import Cache
 from flask_caching.backends import RedisCache
 
 from pulse.cache.address import flask_caching_settings
+from pulse.cache.breaker import Transition
 from pulse.cache.computation import Computer, Entry, Wish, open_entry
 from pulse.cache.counters import Counters, CounterTable, total
 from pulse.cache.envelope import EnvelopeSerializer, seal
@@ -160,6 +161,20 @@ class CacheService:
         """This process's counters by namespace."""
         return self._counters.snapshot()
 
+    def sizes(self) -> dict[str, float]:
+        """What this process's memory side holds: keys, bytes, and how many values had to go."""
+        memory = self._store.memory
+        return {
+            "cache_keys": float(len(memory)),
+            "cache_bytes": float(memory.size_bytes),
+            "cache_evictions": float(memory.evictions),
+        }
+
+    def transitions(self) -> list[Transition]:
+        """How this process's cache went over from Redis to memory and back, oldest first; empty without Redis."""
+        store = self._store
+        return list(store.breaker.history) if store.shared is not None else []
+
     def reset_stats(self) -> None:
         """Counters and evictions begin again; the history of failovers stays."""
         self._counters.reset()
@@ -189,10 +204,8 @@ class CacheService:
                 "since": breaker.since.isoformat(),
                 "history": [
                     {"state": item.state, "at": item.at.isoformat(), "reason": item.reason}
-                    for item in list(breaker.history)
-                ]
-                if store.shared is not None
-                else [],
+                    for item in self.transitions()
+                ],
             },
         }
 
@@ -250,4 +263,7 @@ def _redis_info(info: dict[str, int]) -> dict[str, Any]:
         "connectedClients": info["connected_clients"],
         "totalConnections": info["total_connections_received"],
         "hitRate": _percentage(hits / (hits + misses) if hits + misses else 0.0),
+        "keys": info["keys"],
+        "evictedKeys": info["evicted_keys"],
+        "expiredKeys": info["expired_keys"],
     }

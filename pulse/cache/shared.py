@@ -1,6 +1,7 @@
 """The Redis side: Flask-Caching's RedisCache, and what it lacks (patterns, locks that protect a store)."""
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -164,9 +165,12 @@ class SharedCache:
         answer = self.client.info()
         nodes = [answer] if "used_memory" in answer else list(answer.values())
         names = (
-            "used_memory", "connected_clients", "total_connections_received", "keyspace_hits", "keyspace_misses"
+            "used_memory", "connected_clients", "total_connections_received", "keyspace_hits", "keyspace_misses",
+            "evicted_keys", "expired_keys",
         )  # fmt: skip
-        return {name: sum(int(node.get(name, 0)) for node in nodes) for name in names}
+        figures = {name: sum(int(node.get(name, 0)) for node in nodes) for name in names}
+        spaces = [space for node in nodes for name, space in node.items() if re.fullmatch(r"db\d+", str(name))]
+        return {**figures, "keys": sum(int(space["keys"]) for space in spaces)}
 
     def memory_limits(self) -> list[tuple[int, str]]:
         """Each node's limit in bytes (0 is none), and what it does when that is reached."""

@@ -2,12 +2,13 @@
 
 import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
 
 import msgspec
 import psutil
+
+from pulse.monitor import release
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = sys.executable
@@ -54,15 +55,7 @@ def _read_cpu() -> str:
 
 def read_commit() -> str:
     """Return the short id of the commit checked out, with `+` when files differ from it; `unknown` without git."""
-
-    def git(*args: str) -> str:
-        done = subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    try:
-        return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+    return release.read_commit() or "unknown"
 
 
 def python_environment() -> dict[str, str]:

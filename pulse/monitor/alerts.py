@@ -5,6 +5,7 @@ One state for the whole service, kept in its folder of statistics over restarts.
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
@@ -13,13 +14,14 @@ from uuid import uuid4
 import msgspec
 
 from pulse.errors import NotFound
-from pulse.monitor import files, targets
+from pulse.monitor import files, peers, targets
 from pulse.monitor.availability import Availability
 from pulse.monitor.service import FIVE_MINUTES_S, ServiceStats, Window
 
 log = logging.getLogger("pulse.alerts")
 
 FILE_NAME = "alerts.json"
+LEADS_FILE = "leads"
 # An alert ends when its figure was good for this long; a figure that swings around the limit rings once.
 CLEAR_AFTER_S = 60.0
 HISTORY = 100
@@ -199,7 +201,12 @@ def change(folder: Path, edit: Callable[[State], None]) -> State:
 
 
 def check(folder: Path, stats: ServiceStats, channels: tuple[str, ...] = ()) -> State:
-    """Evaluate the rules; any process may do it, and all see the same alerts."""
+    """Evaluate the rules; any process may do it, and all see the same alerts.
+
+    Where another node leads it alone does it: what it found comes by `exchange`.
+    """
+    if not leads(folder) and any(peer.leads for peer in peers.list_peers(folder)):
+        return load(folder)
 
     def edit(state: State) -> None:
         if stats.at > state.evaluated_at or state.evaluated_at > time() + 5:
@@ -226,3 +233,53 @@ def note_availability(folder: Path, found: Availability) -> None:
         state.availability = found
 
     change(folder, edit)
+
+
+def note_leading(folder: Path) -> None:
+    """Note that this node's background worker leads, for the seconds to come."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (folder / LEADS_FILE).touch()
+
+
+def leads(folder: Path) -> bool:
+    """Whether this node's background worker leads."""
+    try:
+        return time() - (folder / LEADS_FILE).stat().st_mtime < peers.SILENT_S
+    except OSError:
+        return False
+
+
+def encode_state(folder: Path) -> bytes:
+    """The state for other nodes."""
+    return msgspec.json.encode(load(folder))
+
+
+def exchange(folder: Path, leading: bool, others: list[tuple[bool, bytes]]) -> None:
+    """Take over the leader's state, and everybody's acknowledgements; `others`: whether each leads, and its state."""
+    known: list[tuple[bool, State]] = []
+    for other_leads, data in others:
+        with suppress(msgspec.MsgspecError):
+            known.append((other_leads, msgspec.json.decode(data, type=State)))
+    leader = next((state for other_leads, state in known if other_leads), None)
+    if not known or (leader is None and not leading):
+        return
+
+    def edit(state: State) -> None:
+        acknowledged = _acknowledgements([state, *(other for _, other in known)])
+        if leader is not None and not leading:
+            for name in ("rules", "alerts", "evaluated_at", "targets", "availability"):
+                setattr(state, name, getattr(leader, name))
+        for alert in state.alerts:
+            if alert.acknowledged_at is None and alert.id in acknowledged:
+                alert.acknowledged_at, alert.acknowledged_by = acknowledged[alert.id]
+
+    change(folder, edit)
+
+
+def _acknowledgements(states: list[State]) -> dict[str, tuple[float, str | None]]:
+    found: dict[str, tuple[float, str | None]] = {}
+    for state in states:
+        for alert in state.alerts:
+            if alert.acknowledged_at is not None and alert.acknowledged_at < found.get(alert.id, (float("inf"),))[0]:
+                found[alert.id] = alert.acknowledged_at, alert.acknowledged_by
+    return found

@@ -43,6 +43,14 @@ class Board:
             fcntl.flock(file, fcntl.LOCK_EX)
             self._write()
 
+    def follow(self, generation: int, *, joining: bool = False) -> None:
+        """Take over the generation of other nodes: a higher one, or any when this node has just joined them."""
+        current = number(self.read())
+        if self._path is not None and (generation > current or (joining and generation != current)):
+            with self._path.open("rb+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                self.page[:_SIZE] = struct.pack("<Q", generation)
+
     def _write(self) -> None:
         self.page[:_SIZE] = struct.pack("<Q", number(self.read()) + 1)
 

@@ -33,8 +33,9 @@ def channels(config: Config) -> tuple[str, ...]:
 
 
 def run(config: Config) -> State:
-    """Evaluate the alerts and send what is due; for the background worker, every few seconds."""
+    """Evaluate the alerts and send what is due; for the leading background worker, every few seconds."""
     folder = files.folder_of(config.data_dir)
+    alerts.note_leading(folder)
     state = alerts.check(folder, shared.collect(), channels(config))
     deliver_due(folder, config)
     return state

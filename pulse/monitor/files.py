@@ -9,6 +9,7 @@ from time import time, time_ns
 
 import msgspec
 
+from pulse.monitor import peers
 from pulse.monitor.board import FILE_NAME, Board, number
 from pulse.monitor.service import ServiceStats, add_up, freeze
 from pulse.monitor.snapshot import Snapshot, encode, snapshot_decoder
@@ -16,7 +17,7 @@ from pulse.monitor.snapshot import Snapshot, encode, snapshot_decoder
 DEPARTED = "departed.stats"
 STARTED = "started"
 # What outlives a restart of the service: where it stands, and which node it is.
-_LASTING = frozenset({FILE_NAME, "alerts.json", "node"})
+_LASTING = frozenset({FILE_NAME, "alerts.json", peers.ID_FILE})
 MAX_FILE_BYTES = 16 * 2**20
 _FOLDED_KEPT = 200
 
@@ -69,15 +70,21 @@ def locked(folder: Path, name: str = "fold.lock") -> Iterator[None]:
         os.close(descriptor)
 
 
-def read_service(folder: Path, generation: int, own: Snapshot | None = None, own_name: str = "") -> ServiceStats:
-    """Add up all processes: `own` as it is now, the others as they last published; folds those that have ended."""
+def read_service(
+    folder: Path, generation: int, own: Snapshot | None = None, own_name: str = "", *, alone: bool = False
+) -> ServiceStats:
+    """Add up all processes: `own` as it is now, the others as they last published; folds those that have ended.
+
+    What other nodes said last is in it, unless `alone`.
+    """
     with locked(folder):
         departed = _fold_ended(folder, generation)
         living = [_read(path) for path in _paths(folder) if path.stem != own_name]
     found = [s for s in [departed, *living] if s is not None and s.generation == generation]
     if own is not None and own.generation == generation:
         found.append(own)
-    stats = add_up(found, time())
+    others = [] if alone else [other for other in peers.read(folder) if other.figures.generation == generation]
+    stats = add_up(found, time(), peers.node_name(folder), others)
     stats.generation = generation
     with suppress(OSError):
         stats.service_started_at = (folder / STARTED).stat().st_mtime

@@ -51,6 +51,8 @@ class Scope:
         self.seen: dict[str, int] = {}
 
 
+# The scope of who looks at the figures: what runs in it is not counted, or the looking would be seen.
+UNCOUNTED = Scope("", "")
 _scope: ContextVar[Scope | None] = ContextVar("pulse_route", default=None)
 
 
@@ -99,8 +101,11 @@ class Recorder:
         if duration_ms >= self.slow_ms:
             self.record_query(raw, duration_ms, rows)
             return
+        scope = _scope.get()
+        if scope is UNCOUNTED:
+            return
         pending = self._pending
-        pending.append((raw, duration_ms, rows, time(), _scope.get(), self._page[:8]))
+        pending.append((raw, duration_ms, rows, time(), scope, self._page[:8]))
         if len(pending) >= MAX_PENDING:
             with self._lock:
                 self._drain()
@@ -110,6 +115,8 @@ class Recorder:
     ) -> None:
         """Count one run of a statement (or of something named) at once; logs it when it was slow."""
         scope = _scope.get()
+        if scope is UNCOUNTED:
+            return
         slow = duration_ms >= self.slow_ms
         with self._lock:
             self._catch_up()
@@ -267,6 +274,11 @@ def gauges() -> dict[str, float]:
 def set_route(route: str, method: str) -> None:
     """Say which request the queries from here on run for, until `clear_route`."""
     _scope.set(Scope(f"{_known(method)} {route}", method))
+
+
+def set_uncounted() -> None:
+    """Say that the request looks at the figures: its queries are not counted, until `clear_route`."""
+    _scope.set(UNCOUNTED)
 
 
 def clear_route() -> None:

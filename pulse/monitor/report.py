@@ -170,12 +170,45 @@ def report_queries(stats: ServiceStats) -> dict[str, Any]:
 
 
 def report_cache(stats: ServiceStats, local: dict[str, Any]) -> dict[str, Any]:
-    """The `cache` part: `local` is what this process's cache says, its counts replaced by the whole service's."""
+    """The `cache` part: `local` is what this process's cache says, its figures replaced by the whole service's."""
     namespaces = sorted(
         {name.removeprefix(shared.CACHE).rpartition("/")[0] for name in stats.counts if name.startswith(shared.CACHE)}
     )
     rows = {name: _cache_row(targets.cache_sums(stats.counts, name)) for name in namespaces}
-    return {**local, **_cache_row(targets.cache_sums(stats.counts)), "byNamespace": rows}
+    everything = {**local, **_cache_row(targets.cache_sums(stats.counts)), "byNamespace": rows}
+    gauges = stats.gauges()
+    for name, gauge in _CACHE_GAUGES.items():
+        if gauge in gauges:
+            everything[name] = int(gauges[gauge])
+    return everything | _cache_sides(stats)
+
+
+_CACHE_GAUGES = {"memoryCacheSize": "cache_keys", "memoryCacheBytes": "cache_bytes", "evictions": "cache_evictions"}
+SHOWN_SIDES = 50
+
+
+def _cache_sides(stats: ServiceStats) -> dict[str, Any]:
+    """On which side each process's cache is: memory serves as long as one process can't reach Redis."""
+    processes = [process for process in stats.processes if process.cache_sides]
+    if not processes:
+        return {}
+    on_redis = [process for process in processes if process.cache_sides[-1].state == "redis"]
+    history: list[dict[str, Any]] = [
+        {"state": side.state, "at": side.at, "reason": side.reason, "node": process.node, "pid": process.pid}
+        for process in processes
+        for side in process.cache_sides
+    ]
+    last = [process.cache_sides[-1].at for process in processes]
+    return {
+        "isRedisAvailable": len(on_redis) == len(processes),
+        "processes": len(processes),
+        "processesOnRedis": len(on_redis),
+        "failover": {
+            "state": "redis" if len(on_redis) == len(processes) else "memory",
+            "since": max(last),
+            "history": sorted(history, key=lambda row: row["at"])[-SHOWN_SIDES:],
+        },
+    }
 
 
 def _cache_row(sums: dict[str, int]) -> dict[str, Any]:
@@ -201,7 +234,8 @@ def report_database(stats: ServiceStats, config: Config) -> dict[str, Any]:
             "idleTimeoutMs": config.database_pool_idle_timeout_ms,
         },
         "pools": [
-            {"pid": process.pid, "role": process.role, "name": name, **{_camel(k): v for k, v in pool.items()}}
+            {"node": process.node, "pid": process.pid, "role": process.role, "name": name}
+            | {_camel(key): value for key, value in pool.items()}
             for process in stats.processes
             for name, pool in sorted(process.pools.items())
         ],
@@ -228,8 +262,10 @@ def report_system(stats: ServiceStats, config: Config) -> dict[str, Any]:
         "uptimeSeconds": round(stats.at - stats.service_started_at, 1),
         "statisticsSince": iso(stats.since),
         "memoryUsage": {name: megabytes(size) for name, size in sizes.items()},
+        "nodes": sorted({process.node for process in stats.processes}),
         "workers": [
             {
+                "node": process.node,
                 "pid": process.pid,
                 "role": process.role,
                 "uptime": length(stats.at - process.started_at),

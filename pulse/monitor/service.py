@@ -1,11 +1,14 @@
 """The figures of the whole service: the snapshots of its processes added up."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+import msgspec
 
 from pulse.monitor.histogram import Histogram
 from pulse.monitor.meter import MINUTE_S, MINUTES, RECENT_S, SLICE_S
 from pulse.monitor.queries import RECENT, SLOWEST
-from pulse.monitor.snapshot import QueryRun, Slice, Snapshot, StatementFigures, encode_slices, merge_slices
+from pulse.monitor.snapshot import CacheSide, QueryRun, Slice, Snapshot, StatementFigures, encode_slices, merge_slices
 
 FIVE_MINUTES_S = 300
 HOUR_S = 3600
@@ -35,7 +38,7 @@ class Window:
 
 @dataclass(slots=True)
 class Process:
-    """One living process; `memory` in bytes, `pools` as counts of connections."""
+    """One living process; `memory` in bytes, `pools` as counts of connections, `node` names where it runs."""
 
     pid: int
     role: str
@@ -44,6 +47,16 @@ class Process:
     pools: dict[str, dict[str, int]]
     gauges: dict[str, float]
     memory: dict[str, int]
+    cache_sides: list[CacheSide] = field(default_factory=list)
+    node: str = ""
+
+
+class NodeFigures(msgspec.Struct):
+    """One node for the others: all its processes' figures as one snapshot, and the living processes."""
+
+    name: str
+    figures: Snapshot
+    processes: list[Process]
 
 
 @dataclass(slots=True)
@@ -95,8 +108,12 @@ class ServiceStats:
         return found
 
 
-def add_up(snapshots: list[Snapshot], at: float) -> ServiceStats:
-    """Merge snapshots of one generation; those of pid 0 are of processes that have ended."""
+def add_up(
+    snapshots: list[Snapshot], at: float, node: str = "", others: Iterable[NodeFigures] = ()
+) -> ServiceStats:
+    """Merge snapshots of one generation; those of pid 0 are of processes that have ended, or of other nodes'."""
+    others = list(others)
+    snapshots = [*snapshots, *(other.figures for other in others)]
     stats = ServiceStats(at=at, since=min((s.since for s in snapshots), default=at))
     statements: dict[tuple[str, str], StatementFigures] = {}
     totals = Slice(0)
@@ -120,13 +137,15 @@ def add_up(snapshots: list[Snapshot], at: float) -> ServiceStats:
         if snapshot.pid:
             stats.processes.append(
                 Process(snapshot.pid, snapshot.role, snapshot.started_at, snapshot.published_at, snapshot.pools,
-                        snapshot.gauges, snapshot.memory)
+                        snapshot.gauges, snapshot.memory, snapshot.cache_sides, node)
             )  # fmt: skip
+    for other in others:
+        stats.processes += [replace(process, node=other.name) for process in other.processes]
     stats.statements = sorted(statements.values(), key=lambda found: -found.times.total)
     stats.counts, stats.histograms = totals.counts, totals.histograms
     stats.recent = sorted(stats.recent, key=lambda run: -run.at)[:RECENT]
     stats.slowest = sorted(stats.slowest, key=lambda run: -run.duration_ms)[:SLOWEST]
-    stats.processes.sort(key=lambda process: (process.role, process.pid))
+    stats.processes.sort(key=lambda process: (process.node, process.role, process.pid))
     stats.service_started_at = min((p.started_at for p in stats.processes), default=at)
     return stats
 

@@ -16,7 +16,7 @@ from pulse.monitor import files
 from pulse.monitor.board import Board
 from pulse.monitor.recorder import Recorder, gauges, recorder
 from pulse.monitor.service import ServiceStats, add_up
-from pulse.monitor.snapshot import Snapshot
+from pulse.monitor.snapshot import CacheSide, Snapshot
 from pulse.storage.pool import PoolStatus
 
 log = logging.getLogger("pulse.monitor")
@@ -37,6 +37,7 @@ _CACHE_COUNTERS = ("hits", "misses", "stale", "failures")
 
 _pools: dict[str, Callable[[], PoolStatus]] = {}
 _caches: list[Callable[[], Mapping[str, Mapping[str, int]]]] = []
+_cache_sides: list[Callable[[], list[CacheSide]]] = []
 _gauge_sources: list[Callable[[], Mapping[str, float]]] = []
 
 
@@ -45,9 +46,16 @@ def register_pool(name: str, status: Callable[[], PoolStatus]) -> None:
     _pools[name] = status
 
 
-def register_cache(counters: Callable[[], Mapping[str, Mapping[str, int]]]) -> None:
-    """Show the cache counters of this process: by namespace, `hits`, `misses`, `stale` and `failures` ever growing."""
+def register_cache(
+    counters: Callable[[], Mapping[str, Mapping[str, int]]], sides: Callable[[], list[CacheSide]] | None = None
+) -> None:
+    """Show the cache of this process.
+
+    `counters`: by namespace, `hits`, `misses`, `stale` and `failures` ever growing. `sides`: how it went over from
+    Redis to memory and back, oldest first; empty without Redis.
+    """
     _caches[:] = [counters]
+    _cache_sides[:] = [sides] if sides else []
 
 
 def register_gauges(source: Callable[[], Mapping[str, float]]) -> None:
@@ -170,13 +178,15 @@ class Publisher:
         found.gauges = gauges()
         for source in _gauge_sources:
             found.gauges |= source()
+        for sides in _cache_sides:
+            found.cache_sides = sides()
         found.memory = memory()
         return found
 
-    def collect(self) -> ServiceStats:
-        """The figures of all processes, this one's as they stand."""
+    def collect(self, *, alone: bool = False) -> ServiceStats:
+        """The figures of all processes, this one's as they stand; with `alone` without those of other nodes."""
         own = self.snapshot()
-        return files.read_service(self._folder, own.generation, own, self._file.name)
+        return files.read_service(self._folder, own.generation, own, self._file.name, alone=alone)
 
 
 def memory() -> dict[str, int]:
@@ -198,10 +208,13 @@ def start_publishing(config: Config, role: str = "web") -> Publisher:
     return _publisher
 
 
-def collect() -> ServiceStats:
-    """The figures of the whole service, or of this process alone while it publishes nothing."""
+def collect(*, alone: bool = False) -> ServiceStats:
+    """The figures of the whole service, or of this process alone while it publishes nothing.
+
+    With `alone` those of this node, without the other nodes on the same database.
+    """
     if _publisher is not None:
-        return _publisher.collect()
+        return _publisher.collect(alone=alone)
     found = recorder.snapshot("local", time.time())
     found.pools = {name: asdict(status()) for name, status in list(_pools.items())}
     found.gauges = gauges()

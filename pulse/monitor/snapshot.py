@@ -86,6 +86,14 @@ class QueryRun(msgspec.Struct, array_like=True):
     text: str = ""
 
 
+class CacheSide(msgspec.Struct, array_like=True):
+    """Which side a process's cache went over to (`redis` or `memory`), when (ISO 8601) and why."""
+
+    state: str
+    at: str
+    reason: str
+
+
 class Snapshot(msgspec.Struct):
     """Everything one process publishes; `slices` (10 s) and `minutes` are encoded Slices, oldest first."""
 
@@ -106,6 +114,7 @@ class Snapshot(msgspec.Struct):
     pools: dict[str, dict[str, int]] = msgspec.field(default_factory=dict)
     memory: dict[str, int] = msgspec.field(default_factory=dict)
     folded: list[str] = msgspec.field(default_factory=list)
+    cache_sides: list[CacheSide] = msgspec.field(default_factory=list)
 
 
 encoder = msgspec.msgpack.Encoder()

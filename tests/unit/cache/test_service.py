@@ -259,7 +259,9 @@ def test_stats_name_the_side_in_use(open_cache: Callable[..., CacheService], val
     assert (stats["isRedisAvailable"], stats["memoryCacheSize"], stats["redisInfo"]) == (False, 1, None)
     stats = shared.get_stats()
     assert (stats["isRedisAvailable"], stats["memoryCacheSize"]) == (True, 0)
-    assert set(stats["redisInfo"]) == {"usedMemory", "connectedClients", "totalConnections", "hitRate"}
+    info = stats["redisInfo"]
+    assert {"usedMemory", "connectedClients", "totalConnections", "hitRate"} <= set(info)
+    assert info["keys"] >= 1  # with what keeps computations apart
 
 
 @pytest.mark.parametrize(
