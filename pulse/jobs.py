@@ -19,7 +19,7 @@ from pulse.config import Config
 from pulse.ingest import batch as batches
 from pulse.ingest.spool import Spool
 from pulse.ingest.visitor import SaltStore
-from pulse.monitor import alerts, availability, delivery, files, recorder, samples
+from pulse.monitor import alerts, availability, delivery, files, recorder, samples, trends
 from pulse.rollup import erasure, fold, goals, pruning, removal, requests, spans
 from pulse.storage import changes, schema
 from pulse.storage.sql import load_queries
@@ -49,12 +49,14 @@ def list_jobs(engine: Engine, config: Config) -> list[Job]:
     """Return the table of jobs."""
     spool = Spool(config.data_dir / "spool")
     salts = SaltStore(engine)
+    keeper = trends.TrendKeeper()
     return [
         Job("fold", lambda: fold_all(engine), FOLD_EVERY_S, "fold"),
         Job("replay", lambda: spool.replay(lambda batch: batches.store(engine, batch)), 1.0, "fold"),
         Job("alerts", lambda: delivery.run(config), 5.0, "watch"),
         Job("history", lambda: keep_history(engine, config), 10.0, "history"),
-        Job("prune-history", lambda: samples.prune(engine), 3600.0),
+        Job("trends", lambda: keeper.keep(engine), 60.0, "history"),
+        Job("prune-history", lambda: (samples.prune(engine), trends.prune(engine)), 3600.0),
         Job("goals", lambda: goals.count_all(engine), 2.0),
         Job("erasures", lambda: erasure.run_erasures(engine, spool.holds), 2.0),
         Job("rebuilds", lambda: requests.run_requests(engine), 2.0),

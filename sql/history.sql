@@ -60,3 +60,23 @@ WHERE step_s = :step_s AND starts_at >= to_timestamp(:first) AND starts_at < to_
 -- The oldest minute and the oldest hour kept, in epoch seconds; null before any.
 SELECT extract(epoch FROM (SELECT min(starts_at) FROM performance_samples WHERE step_s = 60))::bigint AS minute,
        extract(epoch FROM (SELECT min(starts_at) FROM performance_samples WHERE step_s = 3600))::bigint AS hour;
+
+-- name: add_statement
+-- Add what a named statement did since it was looked at last to a step.
+INSERT INTO performance_statements (step_s, starts_at, name, calls, total_ms, slow)
+VALUES (:step_s, to_timestamp(:starts_at), :name, :calls, :total_ms, :slow)
+ON CONFLICT (name, step_s, starts_at) DO UPDATE
+SET calls = performance_statements.calls + excluded.calls,
+    total_ms = performance_statements.total_ms + excluded.total_ms,
+    slow = performance_statements.slow + excluded.slow;
+
+-- name: statement_steps
+-- The steps of one statement, oldest first.
+SELECT extract(epoch FROM starts_at)::bigint AS starts_at, calls, total_ms, slow
+FROM performance_statements
+WHERE name = :name AND step_s = :step_s AND starts_at >= to_timestamp(:first)
+ORDER BY starts_at;
+
+-- name: prune_statements
+-- Delete the steps of statements that are past their time.
+DELETE FROM performance_statements WHERE step_s = :step_s AND starts_at < to_timestamp(:before);

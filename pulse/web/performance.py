@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from pulse.cache import cache
 from pulse.errors import PulseError
-from pulse.monitor import alerts, availability, delivery, files, history, prometheus, report, shared, targets
+from pulse.monitor import alerts, availability, delivery, files, history, prometheus, report, shared, targets, trends
 from pulse.monitor.advice import Advice, advise
 from pulse.monitor.database import ServerFigures, read_server
 from pulse.monitor.plans import Plan, PlanBook
@@ -38,6 +38,12 @@ class HistoryQuery(msgspec.Struct, rename="camel"):
 
     metric: str = "requestsPerSecond"
     range: str = "5m"
+
+
+class TrendQuery(msgspec.Struct, rename="camel"):
+    """Over which time."""
+
+    range: str = "24h"
 
 
 T = TypeVar("T")
@@ -202,6 +208,16 @@ def plan(name: str) -> Response:
     """Answer a plan, made at most once an hour. Raises NotFound for a name that is no block of ours."""
     book: PlanBook = current_app.extensions.setdefault("pulse.plans", PlanBook())
     return _fresh(service().database.run(lambda connection: book.find(connection, name)))
+
+
+@api(
+    "GET", "/performance/queries/<name>/history", "Calls and mean time of a named statement over a day or two weeks",
+    scope="admin", query=TrendQuery, answer=trends.Trend,
+)  # fmt: skip
+def trend(name: str, query: TrendQuery) -> Response:
+    """Answer the trend of a statement; empty for one that was not run, or has no name."""
+    with service().database.begin() as connection:
+        return _fresh(trends.read(connection, name.replace("\0", ""), query.range))
 
 
 @api("GET", "/performance/cache", "Hit rates by namespace, sizes, Redis and failover", scope="admin")

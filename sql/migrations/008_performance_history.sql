@@ -33,3 +33,14 @@ CREATE TABLE performance_nodes (
 ) WITH (fillfactor = 50);
 ALTER TABLE performance_nodes SET UNLOGGED;
 ALTER TABLE performance_nodes ALTER COLUMN figures SET STORAGE EXTERNAL;
+-- How the statements that took most time fared: five minutes for a day, an hour for two weeks.
+CREATE TABLE performance_statements (
+    step_s            integer NOT NULL,
+    starts_at         timestamptz NOT NULL,
+    name              text NOT NULL,
+    calls             bigint NOT NULL,
+    total_ms          double precision NOT NULL,
+    slow              bigint NOT NULL,
+    PRIMARY KEY (name, step_s, starts_at)
+);
+CREATE INDEX performance_statements_time ON performance_statements (step_s, starts_at);

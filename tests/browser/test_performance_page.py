@@ -138,14 +138,14 @@ def test_without_data_it_says_so(page: Page, origin: str, problems: list[str], c
             target.update(fiveMinutes=nothing, oneHour=nothing, status="noData")
 
     changes[""] = empty
-    changes["/history"] = lambda data: data.update(points=[])
+    changes["/history"] = lambda data: [series["values"].clear() for series in data["series"]]
     page.goto(f"{origin}/performance")
     shown(page)
     expect(page.locator("#verdict")).to_contain_text("No target has been measured yet")
     expect(page.locator("#statements")).to_contain_text("No statement has been run yet")
     expect(page.locator("#slow")).to_contain_text("No query took longer than 100 ms")
     expect(page.locator("#routes")).to_contain_text("No requests in the last 5 minutes")
-    expect(page.locator("#graphs .empty:visible")).to_have_text(["No data yet"] * 4)
+    expect(page.locator("#graphs .empty:visible")).to_have_text(["No data yet"] * 6)
     assert tile(page, "Ingest p99") == "–"
     assert problems == []
 
@@ -188,9 +188,12 @@ def test_statement_opens_in_full_by_keyboard(page: Page, busy: str) -> None:
     button.focus()
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog", name="ingest.store")
-    expect(dialog.locator("pre")).to_contain_text("INSERT INTO events")
+    expect(dialog.get_by_label("Text of the statement")).to_contain_text("INSERT INTO events")
     expect(dialog).to_contain_text("events, ingest_batches")
     expect(dialog.get_by_role("table", name="Routes that run it").locator("tbody tr")).not_to_have_count(0)
+    expect(dialog.locator(".trend")).to_contain_text("nothing is kept yet")
+    dialog.get_by_text("Plan (made without running it)").press("Enter")
+    expect(dialog.get_by_label("Plan", exact=True)).to_contain_text("Insert on ingest_batches")
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
     expect(button).to_be_focused()
@@ -306,7 +309,9 @@ def test_graphs_keep_ten_minutes(page: Page, busy: str, changes: Changes) -> Non
 
     def points(data: dict[str, Any]) -> None:
         steps = range(minute["start"], minute["start"] + 5)
-        data.update(stepSeconds=10, points=[{"at": f"2026-03-10T12:{m:02d}:00Z", "value": float(m)} for m in steps])
+        for series in data["series"]:
+            series["values"] = [float(m) for m in steps]
+        data.update(stepSeconds=60, startAt=f"2026-03-10T12:{minute['start']:02d}:00Z")
 
     changes["/history"] = points
     page.goto(f"{busy}/performance")
@@ -322,6 +327,46 @@ def test_graphs_keep_ten_minutes(page: Page, busy: str, changes: Changes) -> Non
         assert page.evaluate(read) == expected
 
 
+def test_graphs_of_a_day_show_starts_and_what_is_missing(
+    page: Page, busy: str, changes: Changes, problems: list[str]
+) -> None:
+    def day(data: dict[str, Any]) -> None:
+        if data["range"] == "24h":
+            data["series"][0]["values"][-10:] = [float(n) for n in range(10)]
+            data["starts"] = [{"at": data["startAt"], "node": "web1:3001", "version": "1.2.3", "commit": "abc"}]
+
+    changes["/history"] = day
+    page.goto(f"{busy}/performance")
+    shown(page)
+    tall = page.evaluate("document.body.scrollHeight")
+    page.get_by_role("tab", name="24 h").click()
+    canvas = page.locator("#graphs canvas").first
+    expect(canvas).to_have_attribute("aria-label", re.compile("Requests a second, last 24 hours: .* 9.00 at most"))
+    expect(page.locator("#ranges")).to_contain_text("web1:3001 started 1.2.3 (abc) at ")
+    assert page.evaluate("Chart.getChart(document.querySelector('#graphs canvas')).$starts.length") == 1
+    changes["/history"] = lambda data: data.update(problem="PostgreSQL is away", starts=[])
+    page.get_by_role("tab", name="14 d").click()
+    expect(page.locator("#ranges")).to_contain_text("Older figures are missing: PostgreSQL is away")
+    changes.clear()
+    page.get_by_role("tab", name="Live").click()
+    expect(page.locator("#ranges [data-aside]")).to_be_empty()
+    assert page.evaluate("document.body.scrollHeight") == tall
+    assert problems == []
+
+
+def test_availability_and_since_when(page: Page, busy: str, changes: Changes) -> None:
+    share = {"minutes": 1000, "availableMinutes": 999, "percent": 99.96, "status": "met", "since": "2026-01-01"}
+    month = {**share, "percent": 99.5, "status": "missed"}
+    changes[""] = lambda data: data.update(availability={"target": "99.9%", "day": share, "month": month})
+    page.goto(f"{busy}/performance")
+    shown(page)
+    assert [cell.split() for cell in board_row(page, "Available")] == [
+        [">", "99.9", "%"], ["✓99.96", "%", "met"], ["✕99.5", "%", "missed"],
+    ]  # fmt: skip
+    row = page.locator("#board tr", has=page.get_by_text("Single event p50", exact=True))
+    expect(row.locator(".note")).to_have_text(re.compile(r"^(met|missed) since \d\d:\d\d:\d\d$"))
+
+
 def test_texts_of_others_are_only_ever_text(page: Page, busy: str, problems: list[str], changes: Changes) -> None:
     def inject(data: dict[str, Any]) -> None:
         evil = "<img src=x onerror=alert(1)>"
@@ -330,7 +375,7 @@ def test_texts_of_others_are_only_ever_text(page: Page, busy: str, problems: lis
     changes[""] = inject
     page.goto(f"{busy}/performance")
     page.get_by_role("button", name="<img src=x").click()
-    expect(page.locator("#statement pre")).to_have_text("<img src=x onerror=alert(1)>")
+    expect(page.get_by_label("Text of the statement")).to_have_text("<img src=x onerror=alert(1)>")
     assert page.locator("main img").count() == 0
     assert problems == []
 

@@ -3,7 +3,7 @@ import { byId, make, setText } from "./dom.js";
 import { capitalised, count } from "./format.js";
 import { nameAlert } from "./performance-alerts.js";
 import { cardOf, makeTable } from "./performance-table.js";
-import { ms, numberOf, percent, rate, spaced, span, whole } from "./performance-units.js";
+import { ms, numberOf, percent, rate, spaced, span, when, whole } from "./performance-units.js";
 
 const TONES = { met: "good", missed: "bad", noData: "none" };
 const MARKS = { met: ["✓", " met"], missed: ["✕", " missed"], noData: ["", ""] };
@@ -21,14 +21,34 @@ const actual = (label, of) => ({
   title: target => `${count(of(target).samples)} samples`,
 });
 
+const SAID = { met: "met", missed: "missed", noData: "no data" };
+/** "missed since 12:03:10". */
+const standing = target => (target.since ? `${SAID[target.status]} since ${when(target.since)}` : SAID[target.status]);
+
 const TARGET_COLUMNS = [
-  { label: "Target", of: target => capitalised(target.name), title: target => target.note || "" },
+  { label: "Target", of: target => capitalised(target.name), title: target => target.note || "", note: standing },
   { label: "Should be", number: true, of: target => target.target, tone: () => "none" },
   actual("5 min", target => target.fiveMinutes),
   actual("1 hour", target => target.oneHour),
 ];
 
-/** The board: `show(targets)`. */
+/** A share of minutes, of the last day or month. */
+const available = (label, of) => ({
+  label, number: true,
+  // Cut off rather than rounded: 99.96 must not read as 100.
+  of: row => (of(row).percent === null ? "no data" : `${Math.floor(of(row).percent * 100) / 100} %`),
+  tone: row => TONES[of(row).status],
+  mark: row => MARKS[of(row).status],
+  title: row => `${count(of(row).availableMinutes)} of ${count(of(row).minutes)} minutes since ${when(of(row).since)}`,
+});
+const AVAILABILITY_COLUMNS = [
+  { label: "Availability", of: () => "Available", note: () => "minutes ready, under 1 % failed" },
+  { label: "Should be", number: true, of: row => `> ${spaced(row.target)}`, tone: () => "none" },
+  available("24 h", row => row.day),
+  available("30 d", row => row.month),
+];
+
+/** The board: `show(targets, availability)`. */
 export function makeBoard() {
   const areas = ["ingestion", "reports", "database"].map(area => {
     const table = makeTable({ caption: `Targets of ${area}`, columns: TARGET_COLUMNS, key: target => target.id, empty: "No targets" });
@@ -36,8 +56,12 @@ export function makeBoard() {
     card.body.append(table.element);
     return { area, table, card };
   });
+  const minutes = makeTable({ caption: "Availability", columns: AVAILABILITY_COLUMNS, key: () => "available", empty: "Availability is counted once the background worker runs" });
+  minutes.small();
+  areas.at(-1).card.body.append(minutes.element);
   return {
-    show(targets) {
+    show(targets, availability) {
+      minutes.show(availability ? [availability] : []);
       for (const { area, table, card } of areas) {
         const mine = targets.filter(target => target.area === area);
         const measured = mine.filter(target => target.status !== "noData");
@@ -68,7 +92,7 @@ export function makeVerdict() {
       else setText(said, met.length ? `All ${met.length} measured targets met` : "No target has been measured yet");
       const names = [
         ...alerts.active.map(alert => `${nameAlert(alert, alerts.rules)}, now ${percent(alert.value)}`),
-        ...missed.map(target => `${target.area} ${target.name} ${written(target.fiveMinutes)} (${target.target})`),
+        ...missed.map(target => `${target.area} ${target.name} ${written(target.fiveMinutes)} (${target.target})${target.since ? ` since ${when(target.since)}` : ""}`),
       ];
       const rest = names.length > MOST_NAMED ? ` and ${names.length - MOST_NAMED} more` : "";
       named.title = names.join("\n");

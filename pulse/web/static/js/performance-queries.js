@@ -1,4 +1,5 @@
 // Statements: all of them, one of them in full, the slowest runs, and sums by table, type and route.
+import { getData } from "./api.js";
 import { byId, make, moveWithArrows, setText } from "./dom.js";
 import { count } from "./format.js";
 import { cardOf, makeFacts, makeList, makeTable } from "./performance-table.js";
@@ -32,6 +33,72 @@ const ROUTE_COLUMNS = [
   { label: "Slow", number: true, of: row => count(row.slowQueries), tone: toneOfSlow },
 ];
 
+/** Only statements of named blocks have a plan and a trend. */
+const isNamed = row => row.name !== row.query && /^[a-z_]+\.[a-z0-9_]+$/.test(row.name);
+
+/** PostgreSQL's plan, asked for when somebody wants to see it. */
+function makePlan() {
+  let asked = null;
+  const code = make("pre", { class: "plan", tabindex: 0, "aria-label": "Plan" });
+  const element = make("details", { class: "more", ontoggle: async () => {
+    if (!element.open || !asked) return;
+    const { name } = asked;
+    setText(code, "Asking PostgreSQL…");
+    let said;
+    try {
+      const found = await getData(`/performance/queries/${encodeURIComponent(name)}/plan`);
+      said = found.problem || found.plan.join("\n");
+    } catch (error) {
+      said = error.message;
+    }
+    if (asked && asked.name === name) setText(code, said);
+  } }, make("summary", {}, "Plan (made without running it)"), code);
+  return {
+    element,
+    show(row) {
+      asked = isNamed(row) ? row : null;
+      element.open = false;
+      element.hidden = !asked;
+    },
+  };
+}
+
+/** Mean time over the last day, as a bar for each step in which it was run. */
+function makeTrend() {
+  const bars = make("div", { class: "bars", role: "img" }), said = make("p", { class: "when" });
+  const element = make("div", { class: "trend" }, make("h3", {}, "Mean time over the last 24 hours"), bars, said);
+  let asked = null;
+  const fill = points => {
+    const most = Math.max(...points.map(point => point.meanMs));
+    bars.replaceChildren(...points.map(point => {
+      const bar = make("i", { title: `${when(point.at)}: ${ms(point.meanMs)}, ${count(point.calls)} calls, ${count(point.slowQueries)} slow`, class: point.slowQueries ? "bad" : "" });
+      bar.style.height = `${Math.max(2, (100 * point.meanMs) / most)}%`;
+      return bar;
+    }));
+    const text = points.length
+      ? `${ms(points.at(-1).meanMs)} in the last five minutes it ran, at most ${ms(most)}; ${count(points.length)} of 288 steps`
+      : "Kept from the second minute after the start on; nothing is kept yet";
+    setText(said, text);
+    bars.setAttribute("aria-label", text);
+  };
+  return {
+    element,
+    async show(row) {
+      asked = row.name;
+      element.hidden = !isNamed(row);
+      bars.replaceChildren();
+      setText(said, "Loading…");
+      if (element.hidden) return;
+      try {
+        const found = await getData(`/performance/queries/${encodeURIComponent(row.name)}/history`);
+        if (asked === row.name) fill(found.points);
+      } catch (error) {
+        if (asked === row.name) setText(said, error.message);
+      }
+    },
+  };
+}
+
 /** The dialog about one statement; it follows the figures while it is open. */
 function makeDetails() {
   const dialog = byId("statement");
@@ -40,8 +107,9 @@ function makeDetails() {
   const text = make("pre", { tabindex: 0, "aria-label": "Text of the statement, values left out" });
   const facts = makeFacts();
   const routes = makeTable({ caption: "Routes that run it", columns: ROUTE_COLUMNS, key: row => row.route, empty: "No route has run it" });
+  const plan = makePlan(), trend = makeTrend();
   dialog.append(make("div", { class: "card-head" }, title, close),
-    make("div", { class: "card-body" }, text, facts.element, make("h3", {}, "Routes that run it"), routes.element));
+    make("div", { class: "card-body" }, text, facts.element, trend.element, plan.element, make("h3", {}, "Routes that run it"), routes.element));
   dialog.addEventListener("click", event => event.target === dialog && dialog.close());
   let open = null;
 
@@ -62,6 +130,8 @@ function makeDetails() {
     open(row) {
       open = keyOf(row);
       fill(row);
+      trend.show(row);
+      plan.show(row);
       dialog.showModal();
       dialog.scrollTop = 0;
     },
@@ -99,10 +169,10 @@ const GROUPS = [
   { label: "Route", rows: queries => rowsOf(queries.patterns.byRoute) },
 ];
 
-/** Tabs in a card's head; `choose(tab)` hears of the choice. */
-export function addTabs(card, id, label, tabs, choose) {
+/** Tabs in a card's head, over the element `controls`; `choose(tab)` hears of the choice. */
+export function addTabs(card, id, label, tabs, choose, controls = `${id}-list`) {
   const buttons = tabs.map((tab, index) => make("button", {
-    type: "button", role: "tab", id: `${id}-tab-${index}`, "aria-selected": String(index === 0), "aria-controls": `${id}-list`, tabindex: index ? -1 : 0,
+    type: "button", role: "tab", id: `${id}-tab-${index}`, "aria-selected": String(index === 0), "aria-controls": controls, tabindex: index ? -1 : 0,
     onclick: event => {
       for (const button of buttons) {
         button.setAttribute("aria-selected", String(button === event.currentTarget));

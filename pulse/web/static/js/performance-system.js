@@ -16,7 +16,7 @@ function makeSmallTable(options) {
 }
 
 const POOL_COLUMNS = [
-  { label: "Process", of: pool => `${pool.role} ${pool.pid}`, note: pool => `${pool.name} pool` },
+  { label: "Process", of: pool => `${pool.role} ${pool.pid}`, note: pool => `${pool.name} pool, ${pool.node}` },
   { label: "In use", number: true, of: pool => `${count(pool.inUse)} of ${count(pool.max)}`, tone: pool => (pool.inUse >= pool.max ? "bad" : "") },
   { label: "Open", number: true, of: pool => count(pool.total) },
   { label: "Waiting", number: true, of: pool => count(pool.waiting), tone: pool => (pool.waiting ? "bad" : "none") },
@@ -37,7 +37,7 @@ const SHOWN_TABLES = 12;
 /** The database card: `show(database)` every time, `showServer(database)` with PostgreSQL's own view. */
 export function makeDatabase() {
   const card = cardOf("database");
-  const pools = makeSmallTable({ caption: "Connection pools", columns: POOL_COLUMNS, key: pool => `${pool.pid} ${pool.name}`, empty: "No process has a pool" });
+  const pools = makeSmallTable({ caption: "Connection pools", columns: POOL_COLUMNS, key: pool => `${pool.node} ${pool.pid} ${pool.name}`, empty: "No process has a pool" });
   const facts = makeFacts();
   const running = makeSmallTable({ caption: "Running and waiting statements", columns: RUNNING_COLUMNS, key: row => `${row.pid} ${row.blockedBy ? "waits" : "runs"}`, empty: "Nothing runs for longer" });
   const tables = makeSmallTable({ caption: "Largest tables", columns: TABLE_COLUMNS, key: row => row.tableName, empty: "No tables" });
@@ -81,21 +81,25 @@ const NAMESPACE_COLUMNS = [
   { label: "Failed", number: true, of: row => count(row.failures), tone: row => (row.failures ? "bad" : "none") },
 ];
 const FAILOVER_COLUMNS = [
-  { label: "Side", of: row => (row.state === "redis" ? "Redis" : "Memory"), note: row => row.reason },
+  { label: "Side", of: row => (row.state === "redis" ? "Redis" : "Memory"), note: row => [row.reason, row.pid && `${row.node}, process ${row.pid}`].filter(Boolean).join(" · ") },
   { label: "Since", number: true, of: row => when(row.at) },
 ];
+
+const awayText = cache => (cache.processesOnRedis
+  ? `Redis does not answer ${count(cache.processes - cache.processesOnRedis)} of ${count(cache.processes)} processes`
+  : "Redis does not answer, memory serves");
 
 /** The cache card: `show(cache, system)`. */
 export function makeCache() {
   const card = cardOf("cache");
   const facts = makeFacts();
   const namespaces = makeSmallTable({ caption: "Cache by namespace", columns: NAMESPACE_COLUMNS, key: row => row.name, empty: "Nothing has been looked up yet" });
-  const failovers = makeSmallTable({ caption: "Changes of side", columns: FAILOVER_COLUMNS, key: row => row.at, empty: "Redis is not configured: the cache lives in the processes" });
+  const failovers = makeSmallTable({ caption: "Changes of side", columns: FAILOVER_COLUMNS, key: row => `${row.node} ${row.pid} ${row.at}`, empty: "Redis is not configured: the cache lives in the processes" });
   card.body.append(listOf("Cache", [["", facts], ["By namespace", namespaces], ["Redis and memory", failovers]]));
   return {
     show(cache, system) {
       const away = system.redisEnabled && !cache.isRedisAvailable;
-      setText(card.aside, system.redisEnabled ? (away ? "Redis does not answer, memory serves" : "Redis serves") : "in process memory");
+      setText(card.aside, system.redisEnabled ? (away ? awayText(cache) : "Redis serves") : "in process memory");
       card.aside.className = `aside${away ? " pill bad" : ""}`;
       const info = cache.redisInfo;
       const asked = cache.hits + cache.stale + cache.misses;
@@ -103,7 +107,7 @@ export function makeCache() {
         ["Hit rate", asked ? percent(cache.hitRate) : "–"], ["Looked up", count(asked)],
         ["In memory", `${count(cache.memoryCacheSize)} keys`], ["Memory used", bytes(cache.memoryCacheBytes)],
         ["Evicted", count(cache.evictions)], ["Failed", count(cache.failures), cache.failures ? "bad" : ""],
-        ...(info ? [["Redis memory", info.usedMemory], ["Redis clients", count(info.connectedClients)], ["Redis hit rate", percent(info.hitRate)]] : []),
+        ...(info ? [["Redis keys", count(info.keys)], ["Redis evicted", count(info.evictedKeys)], ["Redis memory", info.usedMemory], ["Redis clients", count(info.connectedClients)], ["Redis hit rate", percent(info.hitRate)]] : []),
       ]);
       namespaces.show(Object.entries(cache.byNamespace).map(([name, row]) => ({ name, ...row })));
       failovers.show([...cache.failover.history].reverse());
@@ -112,7 +116,7 @@ export function makeCache() {
 }
 
 const PROCESS_COLUMNS = [
-  { label: "Process", of: row => `${row.role} ${row.pid}` },
+  { label: "Process", of: row => `${row.role} ${row.pid}`, note: row => row.node },
   { label: "Up", number: true, of: row => row.uptime },
   { label: "Memory", number: true, of: row => row.memory },
 ];
@@ -121,7 +125,7 @@ const PROCESS_COLUMNS = [
 export function makeIngestion() {
   const card = cardOf("ingestion");
   const facts = makeFacts();
-  const processes = makeSmallTable({ caption: "Processes", columns: PROCESS_COLUMNS, key: row => row.pid, empty: "No process has reported" });
+  const processes = makeSmallTable({ caption: "Processes", columns: PROCESS_COLUMNS, key: row => `${row.node} ${row.pid}`, empty: "No process has reported" });
   card.body.append(listOf("Ingestion and processes", [["", facts], ["Processes", processes]]));
   return {
     show(ingestion, system) {

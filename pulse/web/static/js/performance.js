@@ -13,9 +13,9 @@ import { span, when } from "./performance-units.js";
 import { poll } from "./poll.js";
 
 // The service measures in slices of ten seconds; PostgreSQL's own view is no younger than five.
-const OVERVIEW_MS = 2000, HISTORY_MS = 5000, SERVER_MS = 10000;
+const OVERVIEW_MS = 2000, LIVE_MS = 5000, SERVER_MS = 10000;
 
-const verdict = makeVerdict(), tiles = makeTiles(), board = makeBoard(), graphs = makeGraphs();
+const verdict = makeVerdict(), tiles = makeTiles(), board = makeBoard();
 const queries = makeQueries(), database = makeDatabase(), cache = makeCache();
 const ingestion = makeIngestion(), routes = makeRoutes(), advice = makeAdvice();
 const alerts = makeAlerts(async alert => {
@@ -26,7 +26,8 @@ let since = null;
 
 function showSystem(system, statistics) {
   const web = system.workers.filter(worker => worker.role === "web").length;
-  setText(byId("about"), `${count(web)} web ${web === 1 ? "worker" : "workers"}, ${system.environment}, up ${span(system.uptimeSeconds)}, `
+  const nodes = system.nodes.length > 1 ? ` on ${count(system.nodes.length)} nodes` : "";
+  setText(byId("about"), `${count(web)} web ${web === 1 ? "worker" : "workers"}${nodes}, ${system.environment}, up ${span(system.uptimeSeconds)}, `
     + `figures since ${when(statistics.since)}`);
 }
 
@@ -42,7 +43,7 @@ async function loadOverview(signal) {
   showSystem(overview.system, statistics);
   verdict.show(overview.targets, overview.alerts);
   tiles.show(overview, graphs.newest());
-  board.show(overview.targets);
+  board.show(overview.targets, overview.availability);
   alerts.show(overview.alerts);
   queries.show(overview.queries, overview.system);
   database.show(overview.database);
@@ -52,8 +53,9 @@ async function loadOverview(signal) {
   setText(byId("updated"), `Updated ${clock(new Date())}`);
 }
 
-async function loadHistories(signal) {
-  graphs.show(await Promise.all(METRICS.map(metric => getData("/performance/history", { metric, range: "5m" }, signal))));
+let range = "5m";
+async function loadHistory(signal) {
+  graphs.show(await getData("/performance/history", { metric: METRICS.join(","), range }, signal));
 }
 
 async function loadServer(signal) {
@@ -65,7 +67,7 @@ async function loadServer(signal) {
   advice.show(found);
 }
 
-const pollers = [];
+const pollers = new Set();
 const connection = makeConnection(() => pollers.forEach(poller => poller.now()));
 const start = (task, everyMs, name) => {
   const poller = poll(task, everyMs, error => {
@@ -73,10 +75,16 @@ const start = (task, everyMs, name) => {
     if (error && !(error instanceof ApiError)) globalThis.reportError(error);
     connection.report(name, error);
   });
-  pollers.push(poller);
+  pollers.add(poller);
   return poller;
 };
-const historyPoller = start(loadHistories, HISTORY_MS, "history");
+const graphs = makeGraphs((chosen, everyMs) => {
+  range = chosen;
+  historyPoller.stop();
+  pollers.delete(historyPoller);
+  historyPoller = start(loadHistory, everyMs, "history");
+});
+let historyPoller = start(loadHistory, LIVE_MS, "history");
 const overviewPoller = start(loadOverview, OVERVIEW_MS, "overview");
 start(loadServer, SERVER_MS, "server");
 makeReset(() => pollers.forEach(poller => poller.now()));
