@@ -13,6 +13,7 @@ from pulse.monitor.shared import HUB_BLOCK
 # PostgreSQL forces a vacuum at 200 million transactions and stops at 2 billion.
 WRAPAROUND_AGE = 500_000_000
 MIN_QUERIES = 20
+MIN_LOOKUPS = 200
 
 
 class Advice(msgspec.Struct, rename="camel", frozen=True):
@@ -31,7 +32,7 @@ def advise(
 ) -> list[Advice]:
     """All advice, most urgent first; `server` is None while PostgreSQL can't be asked, for `reason`."""
     found = [*_about_pool(stats, config), *_about_queries(stats, config), *_about_cache(stats, config)]
-    found += _about_ingestion(stats)
+    found += [*_about_targets(stats), *_about_ingestion(stats)]
     if server is None:
         found.append(
             Advice("database.away", "high", "PostgreSQL can't be asked", reason,
@@ -51,9 +52,14 @@ def _about_pool(stats: ServiceStats, config: Config) -> Iterator[Advice]:
     pools = stats.pools()
     used, _ = targets.pool_percent(stats.window(FIVE_MINUTES_S))
     if pools.get("waiting", 0) or pools.get("timeouts", 0):
+        full = max(
+            ((name, process, pool) for process in stats.processes for name, pool in process.pools.items()),
+            key=lambda found: (found[2]["waiting"], found[2]["timeouts"]),
+        )
         yield Advice(
             "pool.waiting", "high", "Requests wait for a database connection",
-            f"{pools['waiting']} waiting, {pools['timeouts']} gave up, {used or 0.0:.0f}% of {pools['max']} used",
+            f"{pools['waiting']} waiting, {pools['timeouts']} gave up; the {full[0]} pool of process {full[1].pid}"
+            f" has {full[2]['in_use']} of {full[2]['max']} in use",
             "Shorten the slowest queries first; if PostgreSQL is not busy, allow each process more connections.",
             f"DATABASE_POOL_MAX={config.database_pool_max * 2}",
         )  # fmt: skip
@@ -87,10 +93,57 @@ def _about_queries(stats: ServiceStats, config: Config) -> Iterator[Advice]:
             )  # fmt: skip
 
 
+_LATENCY_GROUPS = {"reports.historical": targets.HISTORICAL, "reports.realtime": targets.REALTIME}
+
+
+def _about_targets(stats: ServiceStats) -> Iterator[Advice]:
+    """Why answers are slower than their targets: the statement that took most of their time."""
+    results = [found for found in targets.evaluate(stats) if found.status == "missed" and found.unit == "ms"]
+    for name, group in _LATENCY_GROUPS.items():
+        missed = [found for found in results if found.id.startswith(name)]
+        uses = [
+            (use, found)
+            for found in stats.statements
+            for route, use in found.routes.items()
+            if use.calls and targets.group_of(route) == group
+        ]
+        if missed and uses:
+            use, worst = max(uses, key=lambda found: (found[0].slow, found[0].total_ms))
+            yield Advice(
+                f"{name}.slow", "high", f"{missed[-1].name} is over its target: {worst.name} takes the time",
+                f"{missed[-1].five_minutes.display} where {missed[-1].target} is asked for; {worst.name}: {use.calls}"
+                f" calls for these, {use.total_ms / use.calls:.0f} ms on average, {use.slow} slow",
+                "Look at its plan and at what it waits for; it reads " + (", ".join(worst.tables) or "no table") + ".",
+                f"EXPLAIN (ANALYZE, BUFFERS) {worst.text[:500]}",
+            )  # fmt: skip
+    slow = [found for found in results if found.id.startswith("ingest.")]
+    if slow:
+        window = stats.window(FIVE_MINUTES_S)
+        commits, blocked = window.histogram(targets.GROUP_MS), window.histogram(HUB_BLOCK)
+        by_disk = commits.quantile(0.99) > blocked.quantile(0.99)
+        yield Advice(
+            "ingest.slow", "high", f"{slow[-1].name} is over its target",
+            f"{slow[-1].five_minutes.display} where {slow[-1].target} is asked for; group commits p99"
+            f" {commits.quantile(0.99):.0f} ms, processes held up p99 {blocked.quantile(0.99):.0f} ms",
+            "PostgreSQL takes long to commit: look at its disk, at locks and at what else it does." if by_disk
+            else "The processor is short: fewer workers than cores, or less beside them.",
+            "EXPLAIN the statements that run beside ingest.store" if by_disk else "WEB_CONCURRENCY",
+        )  # fmt: skip
+
+
 def _about_cache(stats: ServiceStats, config: Config) -> Iterator[Advice]:
+    sides = [process.cache_sides[-1] for process in stats.processes if process.cache_sides]
+    away = [side for side in sides if side.state != "redis"]
+    if away:
+        yield Advice(
+            "cache.redis_away", "high", "Redis does not answer; memory stands in",
+            f"{len(away)} of {len(sides)} processes, since {away[-1].at[:19]}: {away[-1].reason[:120]}",
+            "Each process computes and keeps its own answers meanwhile, and goes back by itself. Start Redis again.",
+            "REDIS_URL",
+        )  # fmt: skip
     hits, lookups = targets.cache_hit_percent(stats.window(FIVE_MINUTES_S))
     web = sum(1 for process in stats.processes if process.role == "web")
-    if hits is not None and hits < 80 and lookups >= MIN_QUERIES:
+    if hits is not None and hits < 80 and lookups >= MIN_LOOKUPS:
         alone = config.redis_url is None and web > 1
         yield Advice(
             "cache.hits", "high" if hits < 70 else "medium", "The cache helps too seldom",

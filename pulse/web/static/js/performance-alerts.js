@@ -104,7 +104,7 @@ export function makeAdvice() {
   return {
     show(advice) {
       const urgent = advice.filter(one => one.severity === "high").length;
-      setText(card.aside, advice.length ? `${count(advice.length)} pieces, ${count(urgent)} urgent` : "");
+      setText(card.aside, advice.length ? `${count(advice.length)} ${advice.length === 1 ? "piece" : "pieces"}, ${count(urgent)} urgent` : "");
       setText(nothing, "Nothing to improve at the moment");
       nothing.hidden = advice.length > 0;
       show(advice);

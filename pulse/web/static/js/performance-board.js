@@ -3,7 +3,7 @@ import { byId, make, setText } from "./dom.js";
 import { capitalised, count } from "./format.js";
 import { nameAlert } from "./performance-alerts.js";
 import { cardOf, makeTable } from "./performance-table.js";
-import { ms, numberOf, percent, rate, spaced, span, when, whole } from "./performance-units.js";
+import { ms, numberOf, percent, rate, spaced, span, when, whenShort, whole } from "./performance-units.js";
 
 const TONES = { met: "good", missed: "bad", noData: "none" };
 const MARKS = { met: ["✓", " met"], missed: ["✕", " missed"], noData: ["", ""] };
@@ -23,7 +23,7 @@ const actual = (label, of) => ({
 
 const SAID = { met: "met", missed: "missed", noData: "no data" };
 /** "missed since 12:03:10". */
-const standing = target => (target.since ? `${SAID[target.status]} since ${when(target.since)}` : SAID[target.status]);
+const standing = target => (target.since ? `${SAID[target.status]} since ${whenShort(target.since)}` : SAID[target.status]);
 
 const TARGET_COLUMNS = [
   { label: "Target", of: target => capitalised(target.name), title: target => target.note || "", note: standing },
@@ -75,22 +75,33 @@ export function makeBoard() {
 
 const plural = (number, one, many) => `${number} ${number === 1 ? one : many}`;
 
-/** What somebody reads first: `show(targets, alerts)`. Only the short sentence is spoken when it changes. */
+/**
+ * What somebody reads first: `show(targets, alerts)`, with what `showAdvice` found urgent. Only the short sentence is
+ * spoken when it changes.
+ */
 export function makeVerdict() {
   const box = byId("verdict"), said = box.querySelector(".said"), named = box.querySelector(".named");
-  return {
+  let urgent = [], last = null;
+  const verdict = {
+    showAdvice(advice) {
+      urgent = advice.filter(one => one.severity === "high");
+      if (last) verdict.show(...last);
+    },
     show(targets, alerts) {
+      last = [targets, alerts];
       const missed = targets.filter(target => target.status === "missed");
       const met = targets.filter(target => target.status === "met");
       const unknown = targets.length - missed.length - met.length;
       const problems = [
         missed.length ? `${plural(missed.length, "target", "targets")} missed` : "",
         alerts.active.length ? plural(alerts.active.length, "alert", "alerts") : "",
+        urgent.length ? plural(urgent.length, "urgent finding", "urgent findings") : "",
       ].filter(Boolean);
       box.className = `card verdict ${problems.length ? "bad" : met.length ? "good" : ""}`;
       if (problems.length) setText(said, problems.join(", "));
       else setText(said, met.length ? `All ${met.length} measured targets met` : "No target has been measured yet");
       const names = [
+        ...urgent.map(one => one.title),
         ...alerts.active.map(alert => `${nameAlert(alert, alerts.rules)}, now ${percent(alert.value)}`),
         ...missed.map(target => `${target.area} ${target.name} ${written(target.fiveMinutes)} (${target.target})${target.since ? ` since ${when(target.since)}` : ""}`),
       ];
@@ -101,6 +112,7 @@ export function makeVerdict() {
       else setText(named, "Figures appear as soon as events or reports are asked for.");
     },
   };
+  return verdict;
 }
 
 /** A tile that shows a target's figure of the last five minutes. */

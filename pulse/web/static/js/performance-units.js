@@ -51,6 +51,15 @@ export const span = known(seconds => {
 const timeOfDay = new Intl.DateTimeFormat(navigator.language || "en", { timeStyle: "medium" });
 const dayAndTime = new Intl.DateTimeFormat(navigator.language || "en", { day: "numeric", month: "short", hour: "numeric", minute: "2-digit" });
 
+const minuteOfDay = new Intl.DateTimeFormat(navigator.language || "en", { timeStyle: "short" });
+const dayOfMonth = new Intl.DateTimeFormat(navigator.language || "en", { day: "numeric", month: "short" });
+
+/** When something was, where there is little room: the minute of today, or the day. */
+export function whenShort(text) {
+  const at = new Date(text);
+  return (at.toDateString() === new Date().toDateString() ? minuteOfDay : dayOfMonth).format(at);
+}
+
 /** When something was: the time alone if it was today. */
 export function when(text) {
   if (!text) return "–";

@@ -65,6 +65,7 @@ async function loadServer(signal) {
   ]);
   database.showServer(server);
   advice.show(found);
+  verdict.showAdvice(found);
 }
 
 const pollers = new Set();
