@@ -7,6 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from pulse.monitor import recorder, shared, targets
+from pulse.monitor.alerts import RULES, State
 from pulse.monitor.histogram import Histogram
 from pulse.monitor.service import ServiceStats
 
@@ -15,16 +16,20 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _EDGES_MS = tuple(2.0**power for power in range(-3, 16))
 
 
-def render(stats: ServiceStats) -> bytes:
-    """Write all metrics; counters begin again at a reset, which Prometheus takes for a restart."""
+def render(stats: ServiceStats, state: State | None = None) -> bytes:
+    """Write all metrics; counters begin again at a reset, which Prometheus takes for a restart.
+
+    `state`: where the service stands, for alerts and availability.
+    """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_ServiceCollector(stats))
+    registry.register(_ServiceCollector(stats, state or State()))
     return generate_latest(registry)
 
 
 class _ServiceCollector(Collector):
-    def __init__(self, stats: ServiceStats) -> None:
+    def __init__(self, stats: ServiceStats, state: State) -> None:
         self._stats = stats
+        self._state = state
 
     def describe(self) -> Iterator[Metric]:
         return iter(())
@@ -36,6 +41,7 @@ class _ServiceCollector(Collector):
         yield from _processes(self._stats)
         yield from _others(self._stats)
         yield from _targets(self._stats)
+        yield from _standing(self._state)
 
 
 def _buckets(times: Histogram) -> list[tuple[str, float]]:
@@ -98,15 +104,23 @@ def _cache(stats: ServiceStats) -> Iterator[Metric]:
 
 
 def _processes(stats: ServiceStats) -> Iterator[Metric]:
-    memory = GaugeMetricFamily("pulse_process_resident_memory_bytes", "Resident memory.", labels=["pid", "role"])
-    pools = GaugeMetricFamily("pulse_pool_connections", "Pool connections.", labels=["pid", "role", "pool", "state"])
+    labels = ["node", "pid", "role"]
+    memory = GaugeMetricFamily("pulse_process_resident_memory_bytes", "Resident memory.", labels=labels)
+    pools = GaugeMetricFamily("pulse_pool_connections", "Pool connections.", labels=[*labels, "pool", "state"])
+    sides = GaugeMetricFamily("pulse_cache_on_redis", "1 while the process's cache is on Redis.", labels=labels)
     for process in stats.processes:
-        who = [str(process.pid), process.role]
+        who = [process.node, str(process.pid), process.role]
+        if process.cache_sides:
+            sides.add_metric(who, 1.0 if process.cache_sides[-1].state == "redis" else 0.0)
         memory.add_metric(who, process.memory.get("rss", 0))
         for pool, row in process.pools.items():
             for state, count in row.items():
                 pools.add_metric([*who, pool, state], count)
-    yield from (memory, pools)
+    yield from (memory, pools, sides)
+    utilization = stats.pools()
+    if utilization.get("max"):
+        share = utilization["in_use"] / utilization["max"]
+        yield GaugeMetricFamily("pulse_pool_utilization_ratio", "Connections in use, of all pools.", value=share)
     yield GaugeMetricFamily(
         "pulse_start_time_seconds", "When the service was started.", value=stats.service_started_at
     )
@@ -115,7 +129,8 @@ def _processes(stats: ServiceStats) -> Iterator[Metric]:
 def _others(stats: ServiceStats) -> Iterator[Metric]:
     known = (recorder.REQUEST, recorder.SERVER_ERRORS, recorder.CLIENT_ERRORS, shared.CACHE, recorder.QUERY)
     counts = CounterMetricFamily("pulse_events", "Things that happened, by name.", labels=["name"])
-    for name, count in stats.counts.items():
+    # Refusals stand there from the start: Prometheus sees no growth from nothing to one.
+    for name, count in {targets.REFUSED: 0, **stats.counts}.items():
         if not name.startswith(known):
             counts.add_metric([name], count)
     yield counts
@@ -140,3 +155,17 @@ def _targets(stats: ServiceStats) -> Iterator[Metric]:
         if result.five_minutes.value is not None:
             actual.add_metric([result.id, result.unit], result.five_minutes.value)
     yield from (met, actual)
+
+
+def _standing(state: State) -> Iterator[Metric]:
+    firing = GaugeMetricFamily("pulse_alert_firing", "1 while an alert of the service's own fires.", labels=["rule"])
+    for rule in RULES:
+        seen = state.rules.get(rule.name)
+        firing.add_metric([rule.name], 1.0 if seen is not None and seen.firing is not None else 0.0)
+    yield firing
+    share = GaugeMetricFamily("pulse_availability_ratio", "Available minutes of all minutes.", labels=["window"])
+    if state.availability is not None:
+        for window, span in (("24h", state.availability.day), ("30d", state.availability.month)):
+            if span.percent is not None:
+                share.add_metric([window], span.available_minutes / span.minutes)
+    yield share

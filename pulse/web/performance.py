@@ -290,4 +290,5 @@ def metrics() -> Response:
 def metrics_response() -> Response:
     """The figures as Prometheus text. Raises Unauthorized or Forbidden without the admin scope."""
     access.require("admin")
-    return Response(prometheus.render(shared.collect()), content_type=prometheus.CONTENT_TYPE)
+    stats = shared.collect()
+    return Response(prometheus.render(stats, _check(stats)), content_type=prometheus.CONTENT_TYPE)
