@@ -15,7 +15,8 @@ PROJECT_ID ?= 1
 JOBS       ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types demo load-test load-smoke bench bench-ingest bench-reports clean setup
+.PHONY: help run test lint types demo load-test load-smoke bench bench-ingest bench-monitor bench-reports bench-tuning \
+	benchmarks clean setup
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,13 +58,22 @@ load-test: $(VENV)/dev.stamp ## load tests against BASE_URL, judged by the targe
 load-smoke: $(VENV)/dev.stamp ## a short load test with a service of its own: are all accepted events stored?
 	@$(BIN)/pulse load-test --start --smoke
 
-bench: bench-ingest bench-reports ## both of the following
+bench: bench-ingest bench-reports bench-tuning bench-monitor ## all of the following
 
 bench-ingest: $(VENV)/dev.stamp ## ingestion figures, each against its limit measured in the same run
 	@$(BIN)/python -m tests.load.bench_ingest
 
 bench-reports: $(VENV)/dev.stamp ## report figures on 1 and 10 million events, beside plain SQL and DuckDB
 	@$(BIN)/python -m tests.load.bench_reports $(if $(DATA),--data $(DATA))
+
+bench-monitor: $(VENV)/dev.stamp ## what the query monitor costs a query
+	@$(BIN)/python -m tests.load.bench_monitor
+
+bench-tuning: $(VENV)/dev.stamp ## batch sizes, pool sizes, caches: the figures behind the tuning guide
+	@$(BIN)/python -m tests.load.bench_tuning
+
+benchmarks: $(VENV)/dev.stamp ## every benchmark, and docs/PERFORMANCE.md made of the results (SHORT=1: minutes, not hours)
+	@$(BIN)/python -m tests.load.benchmarks $(if $(SHORT),--short)
 
 clean: ## remove the virtual environment and caches (data in var/ stays)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,15 +27,18 @@ _UNSET = (
 
 
 @contextmanager
-def own_service() -> Iterator[tuple[str, Path]]:
-    """Start a service and yield its URL and data folder; raises ClickException with the end of its log if it can't."""
+def own_service(settings: Mapping[str, str] | None = None) -> Iterator[tuple[str, Path]]:
+    """Start a service and yield its URL and data folder; `settings` go before the usual ones.
+
+    Raises ClickException with the end of its log if it can't be started.
+    """
     with tempfile.TemporaryDirectory(prefix="pulse-load-") as folder:
         home = Path(folder)
         home.chmod(0o711)  # PostgreSQL's own user must pass through
         port = find_free_port()
         environment = {
             **os.environ, **dict.fromkeys(_UNSET, ""), "PULSE_ENV": "development", "HOST": "127.0.0.1",
-            "PORT": str(port), "PULSE_DATA_DIR": str(home / "var"),
+            "PORT": str(port), "PULSE_DATA_DIR": str(home / "var"), **(settings or {}),
         }  # fmt: skip
         with (home / "service.log").open("wb") as log:
             process = subprocess.Popen(

@@ -120,7 +120,7 @@ def judge(load: str, figures: Mapping[str, Any], *, offered_per_s: float | None 
             verdicts.append(Verdict(target.id, target.name, target.text, target.unit, value, None, note))
             continue
         # A load that answered nothing has missed its targets.
-        passed = value is not None and _is_met(target, value)
+        passed = value is not None and is_met(target, value)
         verdicts.append(Verdict(target.id, target.name, target.text, target.unit, value, passed))
     return verdicts
 
@@ -137,14 +137,15 @@ def judge_database(results: list[dict[str, Any]]) -> list[Verdict]:
             continue
         target = targets[result["id"]]
         value = result["fiveMinutes"]["value"]
-        passed, note = (None, "no data") if value is None else (_is_met(target, value), "")
+        passed, note = (None, "no data") if value is None else (is_met(target, value), "")
         if target.id == "database.pool" and value is not None and target.above and value < target.above:
             passed, note = True, "more connections than this load needs"
         verdicts.append(Verdict(target.id, target.name, target.text, target.unit, value, passed, note))
     return verdicts
 
 
-def _is_met(target: Target, value: float) -> bool:
+def is_met(target: Target, value: float) -> bool:
+    """Tell whether the value meets the target: a rate is reached, a share exceeded."""
     above = target.above is None or (value >= target.above if target.unit == "/s" else value > target.above)
     return above and (target.below is None or value < target.below)
 

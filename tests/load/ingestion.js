@@ -4,7 +4,7 @@
 //   k6 run --env BASE_URL=http://localhost:3001 --env API_KEY=… tests/load/ingestion.js
 //   k6 run --vus 50 --duration 30s tests/load/ingestion.js      as fast as 50 clients can, instead
 //
-// RATE (events a second, 10000: a tenth one by one, the rest in batches of a hundred), WARMUP_S, STEADY_S, SPIKE_S,
+// RATE (events a second, 10000), SHARE (the part of them sent one by one, 0.1), BATCH (events a batch, 100), WARMUP_S, STEADY_S, SPIKE_S,
 // SPIKE (times the rate), ONLY (single or batch: with --vus nothing else is sent), RESULTS (the file written).
 import exec from 'k6/execution';
 import http from 'k6/http';
@@ -14,7 +14,8 @@ import { BATCH_EVENTS, batch, single } from './traffic.js';
 
 const RATE = number('RATE', 10000), SPIKE = number('SPIKE', 1.5);
 const WARMUP_S = number('WARMUP_S', 10), STEADY_S = number('STEADY_S', 40), SPIKE_S = number('SPIKE_S', 10);
-const SINGLES = RATE * 0.1, BATCHES = (RATE * 0.9) / BATCH_EVENTS;
+const SHARE = number('SHARE', 0.1);
+const SINGLES = RATE * SHARE, BATCHES = (RATE * (1 - SHARE)) / BATCH_EVENTS;
 
 const accepted = new Counter('events_accepted');
 
@@ -23,8 +24,8 @@ function stages() {
   let startS = 0;
   [['warmup', WARMUP_S, 0.5], ['steady', STEADY_S, 1], ['spike', SPIKE_S, SPIKE]].forEach(([stage, durationS, times]) => {
     if (!durationS) return;
-    found[`single_${stage}`] = openLoop('sendSingle', 'single', stage, startS, durationS, SINGLES * times, 50);
-    found[`batch_${stage}`] = openLoop('sendBatch', 'batch', stage, startS, durationS, BATCHES * times, 20);
+    if (SINGLES) found[`single_${stage}`] = openLoop('sendSingle', 'single', stage, startS, durationS, SINGLES * times, 50);
+    if (BATCHES) found[`batch_${stage}`] = openLoop('sendBatch', 'batch', stage, startS, durationS, BATCHES * times, 20);
     startS += durationS;
   });
   return found;
@@ -38,8 +39,8 @@ export const options = {
     ...within('single', { 50: 25, 95: 40, 99: 50 }),
     ...within('batch', { 99: 100 }),
     http_req_failed: ['rate<0.01'],
-    ...inTime('single_steady', SINGLES * STEADY_S),
-    ...inTime('batch_steady', BATCHES * STEADY_S),
+    ...(SINGLES ? inTime('single_steady', SINGLES * STEADY_S) : {}),
+    ...(BATCHES ? inTime('batch_steady', BATCHES * STEADY_S) : {}),
     'events_accepted{stage:steady}': ['count>=0'], // always true: so that the summary holds this part of it
     'http_reqs{stage:steady}': ['count>=0'],
   },
@@ -81,7 +82,7 @@ export default function () {
 
 export function handleSummary(data) {
   const singles = duration(data, 'single') || null, batches = duration(data, 'batch') || null;
-  const staged = Boolean(exec.test.options.scenarios.single_steady);
+  const staged = Boolean(exec.test.options.scenarios.single_steady || exec.test.options.scenarios.batch_steady);
   const steadyS = staged ? STEADY_S : data.state.testRunDurationMs / 1000;
   const errorPercent = data.metrics.http_req_failed ? data.metrics.http_req_failed.values.rate * 100 : null;
   const eventsPerSecond = Math.round((count(data, 'events_accepted{stage:steady}') / steadyS) * 10) / 10;

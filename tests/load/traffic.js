@@ -1,9 +1,10 @@
 // Realistic events for the k6 scripts: the same site, visitors and campaigns as pulse/load/traffic.py, from the same file.
 import { SharedArray } from 'k6/data';
+import { number } from './settings.js';
 
 const site = JSON.parse(open('../../pulse/load/site.json'));
 
-export const BATCH_EVENTS = 100;
+export const BATCH_EVENTS = Math.min(number('BATCH', 100), 100);
 const TOKEN = '5a17c0ffee00'; // in ids; twelve hexadecimal digits of the moment take its place
 
 // mulberry32, a public-domain generator by Tommy Ettinger: the same seed gives the same events.
