@@ -100,7 +100,7 @@ def test_a_run_writes_results_and_history(server: _CountingServer, tmp_path: Pat
     (run,) = read_runs(tmp_path / FILE_NAME)
     assert run.settings["eventsPerSecond"] == 400
     assert len(run.calibration) == 2 and min(run.calibration) > 0
-    assert "ingest.single.p99" in run.figures and "reports.realtime.p99" in run.figures
+    assert "ingest.single.p99" in run.figures and "reports.historical.p99" in run.figures
 
 
 def test_smoke_passes_when_every_event_is_kept(server: _CountingServer, tmp_path: Path) -> None:
