@@ -1,6 +1,8 @@
 """Mergeable distinct counts: Apache DataSketches HLL (HLL_4), kept as bytes in the summary tables.
 
-Standard error about 1.6 % at `HEADLINE_LG_K`, 2.3 % at `DIMENSION_LG_K`; exact to some hundred visitors. A full sketch
+Standard error in theory 1.6 % at `HEADLINE_LG_K`, 2.3 % at `DIMENSION_LG_K`; of unions of 30 sketches it was 0.9 and
+0.9 % at 2,000 visitors, 1.0 and 2.1 % at 10,000 (200 sets each), 1.6 and 2.1 % at 100,000 (40 sets), the mean of all
+within 0.2 % of the truth. Exact to some hundred visitors. A full sketch
 takes 2 or 1 KiB, one of few visitors 4 bytes each. Empty bytes are a sketch of nobody.
 """
 

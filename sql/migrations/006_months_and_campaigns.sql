@@ -80,3 +80,10 @@ FROM summary_daily JOIN projects ON projects.id = project_id
 WHERE dimension = 'utm_campaign'
 GROUP BY project_id, date_trunc('week', day)
 ORDER BY max(day) DESC;
+
+-- Autovacuum waits for a fifth of a table, but in these only the newest rows change, and those are what is read. With
+-- 13,000 dead rows a day of 3,075 values took 3.4 ms to read instead of 1.3; a vacuum then took 0.2 s (1.1 million rows).
+ALTER TABLE summary_daily SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
+-- Each batch is marked twice. At five million batches a fifth is a million dead ones, over which claiming the next took
+-- 50 ms instead of 0.1; with 100,000 it took 6 ms, and the vacuum 0.1 s.
+ALTER TABLE ingest_batches SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 50000);

@@ -1,6 +1,8 @@
 """Distinct counts survive being kept, merged and added to."""
 
+import math
 import random
+import statistics
 
 import pytest
 from hypothesis import given
@@ -40,6 +42,20 @@ def test_many_visitors_within_three_standard_errors(lg_k: int, error: float, cou
         whole = sketch.add_visitors(whole, everyone[at : at + 100], lg_k)
     assert sketch.estimate([whole]) == pytest.approx(count, rel=error)
     assert len(whole) < 2300
+
+
+@pytest.mark.parametrize(("lg_k", "error"), [(sketch.HEADLINE_LG_K, 0.02), (sketch.DIMENSION_LG_K, 0.04)])
+@pytest.mark.parametrize("count", [2_000, 10_000])
+def test_the_standard_error_over_many_sets(lg_k: int, error: float, count: int) -> None:
+    numbers = random.Random(11)
+    faults = []
+    for _ in range(40):
+        everyone = [numbers.getrandbits(63) for _ in range(count)]
+        # A month of days, as reports merge them.
+        days = [sketch.add_visitors(sketch.EMPTY, everyone[at::30], lg_k) for at in range(30)]
+        faults.append(sketch.estimate(days) / count - 1)
+    assert math.sqrt(statistics.fmean(fault**2 for fault in faults)) < error
+    assert abs(statistics.fmean(faults)) < error / 2
 
 
 def test_what_the_driver_returns_is_taken() -> None:
