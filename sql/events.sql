@@ -18,6 +18,7 @@ WHERE (CAST(:event_type AS text) IS NULL OR event_type = :event_type)
   AND (CAST(:event_name AS text) IS NULL OR event_name = :event_name)
   AND (CAST(:path AS text) IS NULL OR path = :path)
   AND (CAST(:country AS text) IS NULL OR country = :country)
+  AND {conditions}
 ORDER BY occurred_at DESC, id DESC
 LIMIT :limit;
 

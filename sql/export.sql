@@ -23,4 +23,5 @@ WHERE project_id = :project_id
   AND (CAST(:event_name AS text) IS NULL OR event_name = :event_name)
   AND (CAST(:path AS text) IS NULL OR path = :path)
   AND (CAST(:country AS text) IS NULL OR country = :country)
+  AND {conditions}
 ORDER BY occurred_at, id;

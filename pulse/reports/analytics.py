@@ -2,12 +2,15 @@
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from sqlalchemy import Connection
 
 from pulse.reports.breakdowns import Breakdowns, EventRow, PageRow, ReferrerRow, read_lists
+from pulse.reports.comparison import ComparedPeriod, read_comparison
+from pulse.reports.filtered import read_filtered
+from pulse.reports.filters import Filters, FilterText
 from pulse.reports.overview import Overview, SeriesPoint, read_overview
-from pulse.reports.period import DateRange, EndDate, Period, SeriesGranularity, StartDate
+from pulse.reports.period import Comparison, DateRange, EndDate, Period, SeriesGranularity, StartDate
 
 DEFAULT_LIMIT = 10
 MAX_LIMIT = 100
@@ -22,10 +25,21 @@ class AnalyticsQuery(Struct, rename="camel", frozen=True):
     end_date: EndDate | None = None
     granularity: SeriesGranularity | None = None
     limit: ListLimit = DEFAULT_LIMIT
+    filters: FilterText | None = None
+    compare: (
+        Annotated[
+            Comparison,
+            Meta(description="Compare with the period before, or with the same days of the year before"),
+        ]
+        | None
+    ) = None
 
 
 class AnalyticsReport(Struct, rename="camel", frozen=True):
-    """Figures, series and lists of a period; the series is dense and in order, lists are ordered by an exact count."""
+    """Figures, series and lists of a period; the series is dense and in order, lists are ordered by an exact count.
+
+    `comparison` is there when it was asked for, null where the other period has no data.
+    """
 
     date_range: DateRange
     overview: Overview
@@ -34,12 +48,29 @@ class AnalyticsReport(Struct, rename="camel", frozen=True):
     top_referrers: list[ReferrerRow]
     breakdowns: Breakdowns
     top_events: list[EventRow]
+    comparison: ComparedPeriod | None | UnsetType = UNSET
 
 
-def analytics(connection: Connection, project_id: int, period: Period, limit: int = DEFAULT_LIMIT) -> AnalyticsReport:
-    """Return the report of a project in two statements, whatever the number of lists."""
-    overview, series = read_overview(connection, project_id, period)
-    lists = read_lists(connection, project_id, period, limit)
+def analytics(
+    connection: Connection,
+    project_id: int,
+    period: Period,
+    limit: int = DEFAULT_LIMIT,
+    filters: Filters = (),
+    compare: Comparison | None = None,
+) -> AnalyticsReport:
+    """Return the report of a project: from summaries in two statements, or with filters from the facts.
+
+    Raises Unavailable when counting the facts takes too long.
+    """
+    if filters:
+        overview, series, lists = read_filtered(connection, project_id, period, filters, limit)
+    else:
+        overview, series = read_overview(connection, project_id, period)
+        lists = read_lists(connection, project_id, period, limit)
+    comparison: ComparedPeriod | None | UnsetType = UNSET
+    if compare is not None:
+        comparison = read_comparison(connection, project_id, period, compare, overview, filters)
     return AnalyticsReport(
         date_range=period.date_range,
         overview=overview,
@@ -48,4 +79,5 @@ def analytics(connection: Connection, project_id: int, period: Period, limit: in
         top_referrers=lists.top_referrers,
         breakdowns=lists.breakdowns,
         top_events=lists.top_events,
+        comparison=comparison,
     )

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row
 
 from pulse.errors import Detail, Invalid
 from pulse.reports.campaigns import SEPARATOR, CampaignFigures, Q, Values, has_goals, to_values
+from pulse.reports.overview import change
 from pulse.reports.period import DateRange, EndDate, Period, SeriesGranularity, StartDate
 from pulse.reports.visitors import split_joined
 from pulse.storage.sketch import estimate
@@ -195,12 +196,6 @@ def _compare(
         campaign=name,
         current=CampaignFigures(*current),
         previous=CampaignFigures(*previous),
-        change=CampaignChange(*map(_change, current, previous)),
+        change=CampaignChange(*map(change, current, previous)),
         time_series=points,
     )
-
-
-def _change(now: float | None, before: float | None) -> float | None:
-    if now is None or not before:
-        return None
-    return round(100 * (now - before) / before, 2)

@@ -8,9 +8,11 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from msgspec import Meta, Raw, Struct
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, Row, TextClause, text
 
 from pulse.errors import Detail, Invalid
+from pulse.reports.conditions import single_event_conditions
+from pulse.reports.filters import FilterText, read_filters
 from pulse.reports.period import EndDate, Period, StartDate
 from pulse.storage.sql import load_queries
 
@@ -40,6 +42,7 @@ class EventFilters(Struct, rename="camel", frozen=True):
     event_name: Annotated[Filter, Meta(description="Only events of this name")] | None = None
     path: Annotated[Filter, Meta(description="Only events of this page")] | None = None
     country: Annotated[str, Meta(pattern="^[A-Za-z]{2}$", description="Only this country (ISO 3166)")] | None = None
+    filters: FilterText | None = None
 
 
 class EventsQuery(EventFilters, rename="camel", frozen=True):
@@ -108,7 +111,7 @@ def events_page(
 ) -> EventsPage:
     """Return the events of a period that pass the filters, newest first, equal times by descending id.
 
-    Raises Invalid naming `cursor` for one that this service did not make.
+    Raises Invalid naming `cursor` for one that this service did not make, or `filters`.
     """
     ends_at = period.ends_at
     before_at, before_id = read_cursor(cursor) if cursor is not None else (ends_at, _AFTER_ALL_IDS)
@@ -121,24 +124,27 @@ def events_page(
         "before_id": str(before_id),
         "scan": MAX_SCAN,
     }
-    rows = connection.execute(
-        Q.page,
-        {
-            **span,
-            # One more than asked for tells whether there is another page.
-            "limit": limit + 1,
-            "event_type": filters.event_type,
-            "event_name": filters.event_name,
-            "path": filters.path,
-            "country": filters.country.upper() if filters.country is not None else None,
-        },
-    ).all()
+    statement, binds = apply_filters(Q.page, filters)
+    # One more than asked for tells whether there is another page.
+    rows = connection.execute(statement, {**span, **binds, "limit": limit + 1}).all()
     found = [to_event(row) for row in rows[:limit]]
     if len(rows) > limit:
         return EventsPage(found, make_cursor(found[-1].occurred_at, found[-1].id))
     # All that matched among the events looked at: go on behind the last of them, if they were not all.
     stopped = connection.execute(Q.last_looked_at, span).one_or_none()
     return EventsPage(found, make_cursor(stopped.occurred_at, stopped.id) if stopped is not None else None)
+
+
+def apply_filters(statement: TextClause, filters: EventFilters) -> tuple[TextClause, dict[str, Any]]:
+    """Put the filters into a statement over events; return it with its parameters. Raises Invalid naming `filters`."""
+    conditions, binds = single_event_conditions(read_filters(filters.filters))
+    return text(statement.text.format(conditions=conditions)), {
+        **binds,
+        "event_type": filters.event_type,
+        "event_name": filters.event_name,
+        "path": filters.path,
+        "country": filters.country.upper() if filters.country is not None else None,
+    }
 
 
 def make_cursor(occurred_at: datetime, event_id: UUID) -> str:

@@ -11,7 +11,7 @@ from msgspec import Meta, Raw, Struct
 from sqlalchemy import Connection, Row, TextClause
 
 from pulse.reports import campaigns
-from pulse.reports.events import EventFilters, to_event
+from pulse.reports.events import EventFilters, apply_filters, to_event
 from pulse.reports.overview import percentage
 from pulse.reports.period import EndDate, Period, StartDate
 from pulse.storage.sketch import estimate
@@ -71,16 +71,9 @@ def read_days(connection: Connection, project_id: int, period: Period) -> Chunks
 
 def read_events(connection: Connection, project_id: int, period: Period, filters: EventFilters) -> Chunks:
     """Give out the events of a period that pass the filters, oldest first, equal times by id."""
-    binds = {
-        "project_id": project_id,
-        "starts_at": period.starts_at,
-        "ends_at": period.ends_at,
-        "event_type": filters.event_type,
-        "event_name": filters.event_name,
-        "path": filters.path,
-        "country": filters.country.upper() if filters.country is not None else None,
-    }
-    return stream(connection, Q.events, binds, to_event)
+    statement, binds = apply_filters(Q.events, filters)
+    binds.update(project_id=project_id, starts_at=period.starts_at, ends_at=period.ends_at)
+    return stream(connection, statement, binds, to_event)
 
 
 def read_campaigns(connection: Connection, project_id: int, period: Period) -> Chunks:

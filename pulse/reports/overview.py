@@ -80,6 +80,13 @@ def percentage(part: int, whole: int) -> float:
     return round(100 * part / whole, 2) if whole else 0.0
 
 
+def change(now: float | None, before: float | None) -> float | None:
+    """Return the change in percent, two decimals; None where there was nothing to compare with."""
+    if now is None or not before:
+        return None
+    return round(100 * (now - before) / before, 2)
+
+
 def read_overview(connection: Connection, project_id: int, period: Period) -> tuple[Overview, list[SeriesPoint]]:
     """Return headline figures and series of a period in one statement.
 

@@ -13,6 +13,8 @@ from pulse.storage.localtime import clock
 Granularity = Literal["hour", "day", "week", "month"]
 GRANULARITIES: tuple[Granularity, ...] = get_args(Granularity)
 
+Comparison = Literal["previous", "year"]
+
 DEFAULT_DAYS = 30
 MAX_DAYS = 5 * 366
 MAX_HOURLY_DAYS = 31
@@ -88,6 +90,27 @@ class Period:
         days = timedelta(days=self.days)
         return Period(self.start - days, self.end - days, self.timezone, self.granularity)
 
+    def before(self, step: Comparison) -> "Period":
+        """Return the period to compare this one with.
+
+        Whole calendar months are compared with as many whole months: before them, or of the year before. Other days
+        are compared with as many days before them, or with the same days of the year before (28 February for the 29th).
+        """
+        months = self._whole_months()
+        if months:
+            back = months if step == "previous" else 12
+            last = _add_months(self.end.replace(day=1), 1 - back) - timedelta(days=1)
+            return Period(_add_months(self.start, -back), last, self.timezone, self.granularity)
+        if step == "previous":
+            return self.previous()
+        return Period(_year_before(self.start), _year_before(self.end), self.timezone, self.granularity)
+
+    def _whole_months(self) -> int:
+        """How many calendar months it is, 0 if it is not whole ones."""
+        if self.start.day != 1 or (self.end + timedelta(days=1)).day != 1:
+            return 0
+        return (self.end.year - self.start.year) * 12 + self.end.month - self.start.month + 1
+
     def bucket_of(self, day: date) -> date:
         """Return the day that names the bucket of `day`: itself, its week's Monday, or the first of its month."""
         if self.granularity == "week":
@@ -117,9 +140,27 @@ class Period:
         """List the instants (UTC) at which the local hours begin, in order; 23 or 25 on a day the clocks change."""
         return clock(self.timezone).hours(self.start, self.end)
 
+    def buckets(self) -> tuple[list[str], list[datetime]]:
+        """Return the names of the buckets and the instants (UTC) they begin, in order; the first with the period."""
+        if self.granularity == "hour":
+            hours = self.hour_buckets()
+            return [self.label_hour(at) for at in hours], hours
+        day_start = clock(self.timezone).day_start
+        return [day.isoformat() for day in self.day_buckets()], [day_start(first) for first, _ in self.day_spans()]
+
     def label_hour(self, starts_at: datetime) -> str:
         """Write the start of an hour as local time with offset, which tells the two 02:00 of autumn apart."""
         return starts_at.astimezone(clock(self.timezone).zone).isoformat()
+
+
+def _add_months(first: date, months: int) -> date:
+    """Return the first of the month so many months after the month of `first`."""
+    count = first.year * 12 + first.month - 1 + months
+    return date(count // 12, count % 12 + 1, 1)
+
+
+def _year_before(day: date) -> date:
+    return day.replace(year=day.year - 1, day=28 if (day.month, day.day) == (2, 29) else day.day)
 
 
 def resolve(start: str | None, end: str | None, granularity: str | None, timezone: str, now: datetime) -> Period:

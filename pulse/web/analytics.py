@@ -1,6 +1,9 @@
 """The report endpoints, each through the cache."""
 
-from collections.abc import Callable
+import hashlib
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -11,6 +14,7 @@ from pulse.cache import cache
 from pulse.errors import Unavailable
 from pulse.reports import analytics as report
 from pulse.reports import events, period, realtime
+from pulse.reports.filters import read_filters, write_filters
 from pulse.storage.projects import Project
 from pulse.web.http import Api, answer_cached, answer_json, encode_data
 from pulse.web.service import service
@@ -22,6 +26,29 @@ api = Api(blueprint, "Reports")
 OPEN_TTL_S = 3
 CLOSED_TTL_S = 86_400
 REALTIME_TTL_S = 1
+# A filtered report is counted from the facts, at a hundred times the cost.
+FILTERED_OPEN_TTL_S = 30
+
+# Filtered reports counted at once by a process; each keeps PostgreSQL busy for a second or more.
+MAX_FILTERED = 2
+FILTERED_WAIT_S = 10
+_slots = threading.BoundedSemaphore(MAX_FILTERED)
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """Wait for one of the slots. Raises Unavailable after FILTERED_WAIT_S."""
+    if not _slots.acquire(timeout=FILTERED_WAIT_S):
+        raise Unavailable("Too many filtered reports are being counted; try again shortly.", retry_after_s=10)
+    try:
+        yield
+    finally:
+        _slots.release()
+
+
+def digest(text: str) -> str:
+    """Shorten text of the caller's for a cache key."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
 def answer_report(
@@ -53,18 +80,26 @@ def analytics(project_id: int, query: report.AnalyticsQuery) -> Response:
     chosen = period.resolve(query.start_date, query.end_date, query.granularity, zone, now)
     is_open = chosen.end >= now.astimezone(ZoneInfo(zone)).date()
 
-    def compute() -> report.AnalyticsReport:
-        return service().database.run(
-            lambda connection: report.analytics(connection, project_id, chosen, query.limit)
-        )
+    filters = read_filters(query.filters)
+    key = f"analytics:project:{project_id}:{chosen.start}:{chosen.end}:{zone}:{chosen.granularity}:{query.limit}"
+    version = service().last_change(project_id, chosen.start, chosen.end)
+    if query.compare:
+        key += f":{query.compare}"
+        other = chosen.before(query.compare)
+        version = max(version, service().last_change(project_id, other.start, other.end))
+    if filters:
+        key += f":{digest(write_filters(filters))}"
 
-    return answer_report(
-        f"analytics:project:{project_id}:{chosen.start}:{chosen.end}:{zone}:{chosen.granularity}:{query.limit}",
-        compute,
-        ttl_s=OPEN_TTL_S if is_open else CLOSED_TTL_S,
-        max_age_s=300,
-        version=service().last_change(project_id, chosen.start, chosen.end),
-    )
+    def compute() -> report.AnalyticsReport:
+        with _turn() if filters else nullcontext():
+            return service().database.run(
+                lambda connection: report.analytics(
+                    connection, project_id, chosen, query.limit, filters, query.compare
+                )
+            )
+
+    open_s = FILTERED_OPEN_TTL_S if filters else OPEN_TTL_S
+    return answer_report(key, compute, ttl_s=open_s if is_open else CLOSED_TTL_S, max_age_s=300, version=version)
 
 
 @api(

@@ -1,6 +1,5 @@
 """Campaign reports over HTTP, through the cache."""
 
-import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +10,7 @@ from sqlalchemy import Connection
 from pulse.reports import campaign_comparison, period
 from pulse.reports import campaigns as report
 from pulse.reports.period import Period
-from pulse.web.analytics import CLOSED_TTL_S, OPEN_TTL_S, answer_report, find_project
+from pulse.web.analytics import CLOSED_TTL_S, OPEN_TTL_S, answer_report, digest, find_project
 from pulse.web.http import Api
 from pulse.web.service import service
 
@@ -22,11 +21,6 @@ api = Api(blueprint, "Campaigns")
 def resolve_period(project_id: int, start: str | None, end: str | None, granularity: str | None = None) -> Period:
     """Return the period asked for in the project's time zone. Raises NotFound or Invalid."""
     return period.resolve(start, end, granularity, find_project(project_id).timezone, datetime.now(UTC))
-
-
-def digest(text: str) -> str:
-    """Shorten text of the caller's for a cache key."""
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
 def answer_period(

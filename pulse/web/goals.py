@@ -8,8 +8,8 @@ from flask import Blueprint, Response
 from pulse.reports import funnel as funnels
 from pulse.reports import goals as store
 from pulse.reports.goals import Goal, GoalDefinition, GoalReport, GoalsQuery, GoalsReport
-from pulse.web.analytics import OPEN_TTL_S, answer_report, find_project
-from pulse.web.campaigns import answer_period, digest, resolve_period
+from pulse.web.analytics import OPEN_TTL_S, answer_report, digest, find_project
+from pulse.web.campaigns import answer_period, resolve_period
 from pulse.web.http import Api
 from pulse.web.projects import Deleted
 from pulse.web.service import service
