@@ -9,13 +9,12 @@ import gc  # noqa: E402
 import sys  # noqa: E402
 from typing import Any  # noqa: E402
 
-from psycogreen.gevent import patch_psycopg  # noqa: E402
-
 from pulse.config import load_config  # noqa: E402
 from pulse.errors import ConfigError  # noqa: E402
+from pulse.storage import patience  # noqa: E402
 from pulse.web import gunicorn_answers  # noqa: E402
 
-patch_psycopg()
+patience.install()
 try:
     _config = load_config()
 except ConfigError as error:

@@ -49,7 +49,7 @@ API_PREFIX = "/api/v1"
 UNCOUNTED = (f"{API_PREFIX}/performance", f"{API_PREFIX}/metrics", "/performance", "/metrics", "/static/")
 # A report that takes longer is stopped; an event's group that takes longer goes to the spool.
 REPORT_TIMEOUT_MS = 10_000
-INGEST_TIMEOUT_MS = 5_000
+INGEST_TIMEOUT_MS = 3_000
 SALT_REFRESH_S = 1800
 
 
@@ -80,7 +80,7 @@ def create_app(config: Config | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = None  # read_body has the limit, and its own error
     writer = GroupWriter(ingest_engine, Spool(config.data_dir / "spool"))
     rates = Rates(config.ingest_rate_limit, config.data_dir / "stats" / "rates")
-    parts = Service(config, database, writer, rates, identity, secret_key)
+    parts = Service(config, database, Database(ingest_engine), writer, rates, identity, secret_key)
     app.extensions["pulse"] = parts
     cache.init_app(app, config)
     _watch(config, database, ingest_engine, parts)

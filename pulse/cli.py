@@ -135,7 +135,7 @@ def worker() -> None:
         give_way(engine)
     recorder.install(engine, config)
     spool = Spool(config.data_dir / "spool")
-    shared.register_gauges(lambda: {"spool_bytes": float(spool.size_bytes())})
+    shared.register_gauges(lambda: {"spool_bytes": float(spool.held_bytes())})
     shared.start_publishing(config, role="worker")
     nodes.start(config, url)
     Worker(engine, config).run()

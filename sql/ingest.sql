@@ -17,6 +17,6 @@ JOIN projects ON projects.id = d.project_id
 ORDER BY project_id, day, reason
 ON CONFLICT (project_id, day, reason) DO UPDATE SET events = ingest_drops.events + excluded.events;
 
--- name: ping
--- Whether PostgreSQL is back and takes writes.
-SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on' AS read_only;
+-- name: probe
+-- Fails while PostgreSQL is away, takes no writes, or somebody has locked the events; stores nothing.
+INSERT INTO events SELECT * FROM events WHERE false;

@@ -2,16 +2,18 @@
 
 import time
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 import msgspec
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from pulse.storage.patience import Unanswered
 from pulse.storage.sql import load_queries
 
 Q = load_queries("ingest")
 
+_COUNT_MASK = 0xFFFFF
 _UNIQUE_VIOLATION = "23505"
 # The classes of SQLSTATE that speak of the rows themselves: bad data and broken constraints.
 _ROW_FAULTS = ("22", "23")
@@ -26,7 +28,7 @@ class Batch(msgspec.Struct, gc=False):
     id: int
     writer: str
     events: int
-    rows: str
+    rows: str = ""
     claiming: str = ""
 
 
@@ -38,7 +40,7 @@ class BatchIds:
 
     def __init__(self) -> None:
         self.writer = str(uuid4())
-        self._offset = UUID(self.writer).int & 0xFFFFF
+        self._offset = UUID(self.writer).int & _COUNT_MASK
         self._last = 0
 
     def next(self) -> int:
@@ -63,14 +65,25 @@ def store(engine: Engine, batch: Batch) -> None:
             return
         except DBAPIError as error:
             is_repeat = getattr(error.orig, "pgcode", None) == _UNIQUE_VIOLATION
-            if not (is_repeat or error.connection_invalidated):
-                raise
+            if isinstance(error.orig, Unanswered) or not (is_repeat or error.connection_invalidated):
+                raise  # who gave no answer would not answer the question either: the spool asks later
             # The connection may have died while it idled, after the commit, or while PostgreSQL was still at it (the
             # second try then waits for the first one's row): only the database knows.
             if is_stored(engine, batch):
                 return
             if is_repeat or is_last:
                 raise
+
+
+def split(batch: Batch) -> list[Batch]:
+    """Return a batch of its own for each row, the same ones whenever it is asked: storing them stays idempotent."""
+    parts: list[Batch] = []
+    for field in ("rows", "claiming"):
+        for row in msgspec.json.decode(getattr(batch, field) or "[]", type=list[msgspec.Raw]):
+            writer = uuid5(UUID(batch.writer), f"{batch.id}/{len(parts)}")
+            batch_id = batch.id & ~_COUNT_MASK | writer.int & _COUNT_MASK
+            parts.append(Batch(batch_id, str(writer), 1, **{field: f"[{bytes(row).decode()}]"}))
+    return parts
 
 
 def parameters_of(batch: Batch) -> dict[str, Any]:

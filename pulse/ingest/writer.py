@@ -28,7 +28,9 @@ MAX_WAITING_OF_PROJECT = MAX_WAITING // 2
 # While requests keep coming, a group gathers for this long after the one before began: each commit costs 1 ms of
 # processor time in all, whatever its size. Who comes alone waits for nothing.
 GATHER_S = 0.008
+# How often it is asked whether PostgreSQL is back; ever more rarely while it says so and then stores nothing after all.
 PROBE_EVERY_S = 0.5
+PROBE_AT_MOST_EVERY_S = 8.0
 DROPS_EVERY_S = 1.0
 
 _encode = msgspec.json.Encoder().encode
@@ -69,6 +71,9 @@ class GroupWriter:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._away = False
+        self._probe_every_s = PROBE_EVERY_S
+        self._probe_at = 0.0
+        self._is_probing = False
         self._drops: Counter[tuple[int, str, str]] = Counter()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="group-writer", daemon=True)
@@ -114,7 +119,7 @@ class GroupWriter:
 
     def _run(self) -> None:
         drops_at = time.monotonic()
-        probe_at = began_at = 0.0
+        began_at = 0.0
         while True:
             self._wake.wait(DROPS_EVERY_S)
             rest_s = began_at + GATHER_S - time.monotonic()
@@ -123,9 +128,6 @@ class GroupWriter:
             began_at = time.monotonic()
             self._wake.clear()
             if group := self._take_group():
-                if self._away and began_at >= probe_at:
-                    self._probe()
-                    probe_at = time.monotonic() + PROBE_EVERY_S
                 self._finish(group)
                 if self._waiting:
                     self._wake.set()
@@ -173,10 +175,12 @@ class GroupWriter:
     def _keep(self, group: list[_Submission]) -> None:
         batch = self._make_batch(group)
         if self._away:
+            self._begin_probe()
             self._spool.append(batch)
             return
         try:
             batches.store(self._engine, batch)
+            self._probe_every_s = PROBE_EVERY_S
         except DBAPIError as error:
             if batches.is_row_fault(error):
                 self._keep_apart(group, error)
@@ -207,15 +211,27 @@ class GroupWriter:
     def _go_away(self, error: Exception) -> None:
         log.warning("PostgreSQL is away, events go to the spool: %s", str(getattr(error, "orig", error)).strip())
         self._away = True
+        self._probe_at = time.monotonic() + self._probe_every_s
+        self._probe_every_s = min(self._probe_every_s * 2, PROBE_AT_MOST_EVERY_S)
+
+    def _begin_probe(self) -> None:
+        """Ask beside the writer whether PostgreSQL is back: the answer may be seconds in coming, or never come."""
+        if not self._is_probing and time.monotonic() >= self._probe_at:
+            self._is_probing = True
+            threading.Thread(target=self._probe, name="group-writer-probe", daemon=True).start()
 
     def _probe(self) -> None:
         try:
             with self._engine.connect() as connection:
-                self._away = bool(connection.execute(batches.Q.ping).scalar())
+                connection.execute(batches.Q.probe)
         except (DBAPIError, PoolTimeoutError):
-            return
-        if not self._away:
+            pass
+        else:
+            self._away = False
             log.warning("PostgreSQL is back, events are committed to it again")
+        finally:
+            self._probe_at = time.monotonic() + PROBE_EVERY_S
+            self._is_probing = False
 
     def _write_drops(self) -> None:
         if not self._drops or self._away:

@@ -62,10 +62,15 @@ class Remembered(Generic[K, V]):
 
 @dataclass
 class Service:
-    """One web process's settings, database, writer, rate limits and short memory of keys and projects."""
+    """One web process's settings, database, writer, rate limits and short memory of keys and projects.
+
+    `ingest` is the same database through connections that only events use: reports that keep all others busy, or take
+    their time, do not hold up an event's key.
+    """
 
     config: Config
     database: Database
+    ingest: Database
     writer: GroupWriter
     rates: Rates
     identity: Identity
@@ -81,7 +86,7 @@ class Service:
     def _find_key(self, text: str) -> ApiKey | None:
         if text == DEVELOPMENT_KEY and self.config.env == "production":
             return None  # everybody knows it; a database that began in development may still hold it
-        with self.database.begin() as connection:
+        with self.ingest.begin() as connection:
             return find_key(connection, text)
 
     def _find_logins(self, email: str) -> int | None:

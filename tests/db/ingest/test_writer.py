@@ -2,66 +2,24 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
 
+from pulse.config import Config
 from pulse.errors import Unavailable
 from pulse.ingest import batch as batches
-from pulse.ingest.pipeline import Accepted, Drop, EventRow
+from pulse.ingest.pipeline import Accepted, Drop
 from pulse.ingest.spool import Spool
-from pulse.ingest.uuid7 import new_event_id
 from pulse.ingest.writer import GroupWriter
+from pulse.storage.engine import build_engine
 from pulse.storage.projects import ensure_development_project
+from tests.db.ingest.conftest import bring_back, cut_off, ids, row
 from tests.running import wait_until
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Spool:
-    return Spool(tmp_path / "spool")
-
-
-@pytest.fixture
-def writer(engine: Engine, spool: Spool) -> Iterator[GroupWriter]:
-    with engine.begin() as connection:
-        ensure_development_project(connection)
-    made = GroupWriter(engine, spool)
-    yield made
-    made.close()
-
-
-def row(**changes: object) -> Accepted:
-    values: dict[str, object] = {
-        "occurred_at": datetime.now(UTC), "visitor": 1, "session_key": 1, "id": new_event_id(), "project_id": 1,
-        "client_session": False, "event_type": "pageview", "channel": "Direct", "device": "desktop",
-    }  # fmt: skip
-    return Accepted(EventRow(**values | changes), False)  # type: ignore[arg-type]
-
-
-def ids(engine: Engine) -> list[str]:
-    with engine.connect() as connection:
-        return sorted(str(found) for found in connection.execute(text("SELECT id FROM events")).scalars())
-
-
-def cut_off(engine: Engine) -> None:
-    """Make writes fail as on a server that became a standby, while reads and connections still work."""
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        name = connection.execute(text("SELECT current_database()")).scalar()
-        connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
-    engine.dispose()
-
-
-def bring_back(engine: Engine) -> None:
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("SET default_transaction_read_only = off"))
-        name = connection.execute(text("SELECT current_database()")).scalar()
-        connection.execute(text(f"ALTER DATABASE {name} RESET default_transaction_read_only"))
-    engine.dispose()
 
 
 def test_everything_handed_in_by_many_is_committed_once(writer: GroupWriter, engine: Engine) -> None:
@@ -242,3 +200,35 @@ def test_a_flood_of_one_project_leaves_room_and_a_turn_for_another(
     writer.close()
     assert len(ids(engine)) == 21
     assert 2 in set().union(*order[:3])  # the first groups were on their way when it came
+
+
+def test_ids_sent_to_two_workers_at_once_are_stored_once(engine: Engine, config: Config, spool: Spool) -> None:
+    with engine.begin() as connection:
+        ensure_development_project(connection)
+    engines = [build_engine(config, str(config.database_url), autocommit=True) for _ in range(2)]
+    writers = [GroupWriter(found, spool) for found in engines]
+    rows = [row()._replace(client_id=True) for _ in range(40)]
+    # Opposite orders: two groups that claim the same ids one by one would wait for each other.
+    orders = list(zip(writers, (rows, rows[::-1]), strict=True))
+    sends = [(writer, order[n : n + 10]) for n in range(0, 40, 10) for writer, order in orders]
+    with ThreadPoolExecutor(len(sends)) as pool:
+        list(pool.map(lambda send: send[0].submit(send[1]), sends))  # raises what a caller would have got
+    for writer, found in zip(writers, engines, strict=True):
+        writer.close()
+        found.dispose()
+    assert ids(engine) == sorted(accepted.row.id for accepted in rows) and spool.pending() == []
+
+
+def test_an_id_sent_again_after_a_restart_is_stored_once(writer: GroupWriter, engine: Engine, spool: Spool) -> None:
+    stored, spooled = row()._replace(client_id=True), row()._replace(client_id=True)
+    writer.submit([stored])
+    cut_off(engine)
+    writer.submit([spooled])
+    writer.close()
+    bring_back(engine)
+    restarted = GroupWriter(engine, spool)
+    restarted.submit([stored, spooled])
+    restarted.close()
+    assert len(spool.pending()) == 1
+    spool.replay(lambda batch: batches.store(engine, batch))
+    assert ids(engine) == sorted([stored.row.id, spooled.row.id])

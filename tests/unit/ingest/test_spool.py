@@ -1,12 +1,17 @@
 """The spool: what is on disk after each kind of accident."""
 
+import random
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pulse.errors import Unavailable
 from pulse.ingest.batch import Batch, BatchIds
 from pulse.ingest.spool import Spool
+from pulse.monitor import shared
 
 
 @pytest.fixture
@@ -97,3 +102,100 @@ def test_one_process_replays_at_a_time(spool: Spool) -> None:
     inner: list[int] = []
     spool.replay(lambda _: inner.append(Spool(spool.folder).replay(lambda _: None)))
     assert inner == [0, 0]
+
+
+def test_what_other_processes_store_counts_towards_the_limit(spool: Spool) -> None:
+    other = Spool(spool.folder)
+    fill(spool, 1)
+    one = spool.size_bytes()
+    fill(other, 3)
+    assert Spool(spool.folder).held_bytes() == spool.size_bytes() == 4 * one
+
+
+_HARM = st.one_of(
+    st.tuples(st.just("cut"), st.floats(0, 0.999)),
+    st.tuples(st.just("flip"), st.floats(0, 0.999)),
+    st.tuples(st.just("overwrite"), st.binary(max_size=60)),
+    st.tuples(st.just("lengthen"), st.binary(min_size=1, max_size=20)),
+    st.tuples(st.just("copy"), st.none()),
+    st.tuples(st.just("rename"), st.none()),
+    st.tuples(st.just("unfinished"), st.none()),
+)
+
+
+def harm(path: Path, kind: str, value: object, seed: random.Random) -> bool:
+    """Do to a file what disks and people do; return whether its batch is gone."""
+    data = bytearray(path.read_bytes())
+    if kind == "cut":
+        data = data[: int(len(data) * float(str(value)))]
+    elif kind == "flip":
+        data[int(len(data) * float(str(value)))] ^= 1 << seed.randrange(8)
+    elif kind == "overwrite":
+        assert isinstance(value, bytes)
+        data[: len(value)] = value
+    elif kind == "lengthen":
+        assert isinstance(value, bytes)
+        data += value
+    elif kind == "copy":
+        path.with_name(f"{seed.randrange(10**6):020d}-copy.batch").write_bytes(data)
+    elif kind == "rename":
+        path.rename(path.with_name(f"{seed.randrange(10**19):020d}-renamed.batch"))
+        return False
+    elif kind == "unfinished":
+        path.with_name(f"{seed.randrange(10**6):020d}-left.tmp").write_bytes(data[: len(data) // 2])
+    is_changed = bytes(data) != path.read_bytes()
+    path.write_bytes(data)
+    return is_changed
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.integers(1, 6), st.dictionaries(st.integers(0, 5), _HARM, max_size=6), st.integers(), st.integers(0, 6))
+def test_whatever_happens_to_files_only_their_own_batches_are_lost(
+    count: int, harms: dict[int, tuple[str, object]], seed: int, stop_after: int
+) -> None:
+    chance = random.Random(seed)  # noqa: S311
+    with tempfile.TemporaryDirectory() as folder:
+        spool = Spool(Path(folder))
+        batches = fill(spool, count)
+        paths = spool.pending()
+        gone = {n for n, (kind, value) in harms.items() if n < count and harm(paths[n], kind, value, chance)}
+        damaged_before = shared.collect().counts.get("spool_damaged_files", 0)
+        stored: dict[tuple[int, str], Batch] = {}
+        order: list[int] = []
+
+        def store(batch: Batch) -> None:  # as PostgreSQL does: once for each (id, writer)
+            if len(order) == stop_after and not order.count(-1):
+                order.append(-1)
+                raise ConnectionError  # a crash, or PostgreSQL is away again
+            order.append(batch.id)
+            stored.setdefault((batch.id, batch.writer), batch)
+
+        for _ in range(2):
+            try:
+                spool.replay(store)
+            except ConnectionError:
+                continue
+        kept = [batch for n, batch in enumerate(batches) if n not in gone]
+        found = list(stored.values())
+        if any(kind in ("copy", "rename") for kind, _ in harms.values()):  # other names, another order
+            found.sort(key=lambda batch: batch.id)
+        assert found == kept
+        assert spool.pending() == [] and len(list(spool.folder.glob("*.bad"))) == len(gone)
+        assert shared.collect().counts.get("spool_damaged_files", 0) == damaged_before + len(gone)
+
+
+def test_a_file_that_cannot_be_read_is_kept_aside(spool: Spool) -> None:
+    batches = fill(spool, 3)
+    path = spool.pending()[1]
+    path.unlink()
+    path.mkdir()  # reading it fails, as that of a bad sector does
+    seen: list[Batch] = []
+    assert spool.replay(seen.append) == 2
+    assert seen == [batches[0], batches[2]] and spool.pending() == []
+
+
+def test_a_long_replay_is_done_in_turns(spool: Spool) -> None:
+    batches = fill(spool, 3)
+    seen: list[Batch] = []
+    assert [spool.replay(seen.append, for_s=0.0) for _ in range(4)] == [1, 1, 1, 0]
+    assert seen == batches
