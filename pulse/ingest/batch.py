@@ -110,6 +110,11 @@ def is_row_fault(error: DBAPIError) -> bool:
     return (getattr(error.orig, "pgcode", None) or "").startswith(_ROW_FAULTS)
 
 
+def first_line(error: DBAPIError) -> str:
+    """Return what PostgreSQL says is wrong, without the row that it quotes below."""
+    return str(error.orig).strip().partition("\n")[0]
+
+
 def join_rows(rows: list[str]) -> str:
     """Return encoded rows as one JSON array, empty text when there are none."""
     return f"[{','.join(rows)}]" if rows else ""

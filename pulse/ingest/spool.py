@@ -21,16 +21,13 @@ import msgspec
 from sqlalchemy.exc import DBAPIError
 
 from pulse.errors import Unavailable
-from pulse.ingest.batch import Batch, is_row_fault, split
+from pulse.ingest.batch import Batch, first_line, is_row_fault, split
 from pulse.monitor import recorder
 
 log = logging.getLogger("pulse.spool")
 
 MAX_BYTES = 1 << 30
 _MAGIC = b"PULSE1\n"
-# A batch whose rows are stored one by one since PostgreSQL refused them together. Renaming it before the first one is
-# stored decides that for good: were it stored whole after all, at a later try, those rows would be there twice.
-_APART = ".apart.batch"
 # The folder is looked through this often at most, and for a twentieth of the time: 100,000 files take 0.3 s.
 _LOOK_EVERY_S = 0.5
 REPLAY_FOR_S = 5.0
@@ -131,17 +128,15 @@ class Spool:
         return replayed
 
     def _replay_one(self, path: Path, batch: Batch, store: Callable[[Batch], None]) -> None:
-        if not path.name.endswith(_APART):
-            try:
-                store(batch)
-                path.unlink()
-                return
-            except DBAPIError as error:
-                if not is_row_fault(error):
-                    raise
-            path = path.rename(self.folder / (path.name.removesuffix(".batch") + _APART))
-            self._sync_folder()
         refused = 0
+        try:
+            store(batch)
+            path.unlink()
+            return
+        except DBAPIError as error:
+            if not is_row_fault(error):
+                raise
+        # A crash in between doubles nothing, even if all of the batch could be stored next time: events keep their ids.
         for part in split(batch):
             try:
                 store(part)
@@ -149,7 +144,7 @@ class Spool:
                 if not is_row_fault(error):
                     raise
                 refused += 1
-                log.error("an event of spool file %s is refused: %s", path.name, str(error.orig).strip())
+                log.error("an event of spool file %s is refused: %s", path.name, first_line(error))
         if refused:
             recorder.count("spool_refused_events", refused)
             path.rename(path.with_suffix(".refused"))

@@ -194,7 +194,7 @@ class GroupWriter:
     def _keep_apart(self, group: list[_Submission], error: DBAPIError) -> None:
         """Store each request's rows by themselves, so that one bad row costs only its own request."""
         if len(group) == 1:
-            log.error("PostgreSQL refused %d events: %s", group[0].events, error.orig)
+            log.error("PostgreSQL refused %d events: %s", group[0].events, batches.first_line(error))
             group[0].error = Unavailable("The database refused the event.", retry_after_s=60)
             return
         for submission in group:
