@@ -1,5 +1,6 @@
 """A whole service as an operator runs it: supervisor, web workers, background worker, embedded PostgreSQL."""
 
+import json
 import os
 import shutil
 import signal
@@ -63,6 +64,11 @@ class RunningService:
         except (urllib.error.URLError, OSError):
             return False
 
+    def has_shared_cache(self) -> bool:
+        """Tell whether Redis answers the process that answers."""
+        with urllib.request.urlopen(f"{self.url}/api/v1/performance/cache", timeout=10) as answer:
+            return bool(json.load(answer)["data"]["isRedisAvailable"])
+
     def stop(self) -> int:
         """Stop it as Ctrl-C does and return its exit status."""
         assert self._process is not None
@@ -81,7 +87,7 @@ class RunningService:
         supervisor = psutil.Process(self._process.pid)
         if part == "supervisor":
             return [supervisor]
-        children = supervisor.children()
+        children = [child for child in supervisor.children() if child.status() != psutil.STATUS_ZOMBIE]
         web = [child for child in children if "gunicorn" in " ".join(child.cmdline())]
         if part == "web":
             return web
