@@ -1,5 +1,6 @@
 """The analytics report: everything the dashboard shows of a period."""
 
+import time
 from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -7,7 +8,7 @@ from sqlalchemy import Connection
 
 from pulse.reports.breakdowns import Breakdowns, EventRow, PageRow, ReferrerRow, read_lists
 from pulse.reports.comparison import ComparedPeriod, read_comparison
-from pulse.reports.filtered import read_filtered
+from pulse.reports.filtered import TIMEOUT_S, read_filtered
 from pulse.reports.filters import Filters, FilterText
 from pulse.reports.overview import Overview, SeriesPoint, read_overview
 from pulse.reports.period import Comparison, DateRange, EndDate, Period, SeriesGranularity, StartDate
@@ -63,6 +64,7 @@ def analytics(
 
     Raises Unavailable when counting the facts takes too long.
     """
+    until = time.monotonic() + TIMEOUT_S
     if filters:
         overview, series, lists = read_filtered(connection, project_id, period, filters, limit)
     else:
@@ -70,7 +72,8 @@ def analytics(
         lists = read_lists(connection, project_id, period, limit)
     comparison: ComparedPeriod | None | UnsetType = UNSET
     if compare is not None:
-        comparison = read_comparison(connection, project_id, period, compare, overview, filters)
+        left_s = until - time.monotonic()
+        comparison = read_comparison(connection, project_id, period, compare, overview, filters, left_s)
     return AnalyticsReport(
         date_range=period.date_range,
         overview=overview,

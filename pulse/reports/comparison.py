@@ -31,12 +31,21 @@ class ComparedPeriod(Struct, rename="camel", frozen=True):
 
 
 def read_comparison(
-    connection: Connection, project_id: int, period: Period, step: Comparison, overview: Overview, filters: Filters
+    connection: Connection,
+    project_id: int,
+    period: Period,
+    step: Comparison,
+    overview: Overview,
+    filters: Filters,
+    timeout_s: float,
 ) -> ComparedPeriod | None:
-    """Return the period to compare with, counted in the same way; None where it has no data."""
+    """Return the period to compare with, counted in the same way; None where it has no data.
+
+    Raises Unavailable when counting with filters takes longer than `timeout_s`.
+    """
     other = period.before(step)
     if filters:
-        before, series, _ = read_filtered(connection, project_id, other, filters, 0)
+        before, series, _ = read_filtered(connection, project_id, other, filters, 0, timeout_s=timeout_s)
     else:
         before, series = read_overview(connection, project_id, other)
     if not before.events and not before.sessions:

@@ -27,11 +27,7 @@ TIMEOUT_S = 10.0
 SAMPLE_VISITS = 16_384
 _CANCELLED = "57014"
 
-# GROUPING numbers its arguments from the highest bit down; a grouped column's bit is 0.
 _COLUMNS = ("bucket", *VISIT_DIMENSIONS)
-_TOTAL = 2 ** len(_COLUMNS) - 1
-_SETS = {name: _TOTAL ^ (1 << place) for place, name in enumerate(reversed(_COLUMNS))}
-_NAMES = {number: name for name, number in _SETS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +51,7 @@ def read_filtered(
     """Return headline figures, series and lists of the visits and events that pass.
 
     A visit counts, with all its events that pass, in the bucket it began; one with no event that passes does not count.
-    With `limit` 0 no list is read, which leaves out the dearest part.
+    With `limit` 0 no list is counted, which leaves out the dearest part.
     Raises Unavailable when all of it takes longer than `timeout_s`.
     """
     until = time.monotonic() + timeout_s
@@ -64,19 +60,20 @@ def read_filtered(
     by_event = any(one.dimension in EVENT_DIMENSIONS for one in filters)
     last_at = period.ends_at
     if by_event and last_at < (now or datetime.now(UTC)):
-        (row,) = _run(connection, _statement("last_end", part), part.binds, until, timeout_s)
+        (row,) = _run(connection, _statement("last_end", part), part.binds, until)
         last_at = row[0] or last_at
-    visits = "visits_of_events" if by_event else "whole_visits"
-    statement = _statement("figures", part, visits)
-    rows = _run(connection, statement, {**part.binds, "last_at": last_at}, until, timeout_s)
+    sets = _number_sets(_COLUMNS if limit else _COLUMNS[:1])
+    statement = _figures(part, "visits_of_events" if by_event else "whole_visits", sets)
+    rows = _run(connection, statement, {**part.binds, "last_at": last_at}, until)
+    names = {number: name for name, number in sets.items()}
     by_set: defaultdict[str, list[Row[Any]]] = defaultdict(list)
     for row in sorted(rows, key=lambda row: row.place):
-        by_set[_NAMES.get(row.set, "total")].append(row)
+        by_set[names[row.set]].append(row)
     (total,) = by_set["total"]
     lists: defaultdict[str, list[Row[Any]]] = defaultdict(list)
     if total.sessions and limit:
         binds = {**part.binds, "last_at": total.last_at, "mask": _mask(total.sessions)}
-        rows = _run(connection, _statement("event_lists", part), binds, until, timeout_s)
+        rows = _run(connection, _statement("event_lists", part), binds, until)
         for row in sorted(rows, key=lambda row: row.place):
             lists[row.list].append(row)
     buckets = {int(row.value): row for row in by_set["bucket"]}
@@ -100,28 +97,39 @@ def _prepare(project_id: int, period: Period, filters: Filters, bounds: list[dat
     )
 
 
-def _statement(name: str, part: _Part, visits: str | None = None) -> TextClause:
-    """Put a statement together from a block, the conditions and, for `figures`, the block of its visits."""
+def _number_sets(columns: tuple[str, ...]) -> dict[str, int]:
+    """Return GROUPING's number of each column grouped by itself, and of the `total`, grouped by none.
+
+    It numbers its arguments from the highest bit down; a grouped column's bit is 0.
+    """
+    total = 2 ** len(columns) - 1
+    return {"total": total} | {name: total ^ (1 << place) for place, name in enumerate(reversed(columns))}
+
+
+def _statement(name: str, part: _Part) -> TextClause:
+    """Put the conditions into a block."""
     block: TextClause = getattr(Q, name)
-    if visits is None:
-        return text(block.text.format(**part.conditions))
-    source: TextClause = getattr(Q, visits)
+    return text(block.text.format(**part.conditions))
+
+
+def _figures(part: _Part, visits: str, sets: dict[str, int]) -> TextClause:
+    """Put block `figures` together: the block of its visits, and the columns to group by."""
+    columns = [name for name in _COLUMNS if name in sets]
+    by_sessions = [sets[name] for name in ("entry_page", "exit_page") if name in sets]
     return text(
-        block.text.format(
-            visits=source.text.partition("*/")[2].format(**part.conditions),
-            columns=", ".join(_COLUMNS),
-            sets=", ".join(f"({name})" for name in _COLUMNS),
-            pairs=", ".join(f"({number}, {name})" for name, number in _SETS.items()),
-            total=_TOTAL,
-            bucket=_SETS["bucket"],
-            by_sessions=f"{_SETS['entry_page']}, {_SETS['exit_page']}",
+        Q.figures.text.format(
+            visits=_statement(visits, part).text.partition("*/")[2],
+            columns=", ".join(columns),
+            sets=", ".join(f"({name})" for name in columns),
+            pairs=", ".join(f"({sets[name]}, {name})" for name in columns),
+            total=sets["total"],
+            bucket=sets["bucket"],
+            by_sessions=", ".join(map(str, by_sessions)) or "-1",
         )
     )
 
 
-def _run(
-    connection: Connection, statement: TextClause, binds: dict[str, Any], until: float, timeout_s: float
-) -> list[Row[Any]]:
+def _run(connection: Connection, statement: TextClause, binds: dict[str, Any], until: float) -> list[Row[Any]]:
     left_ms = max(1, round((until - time.monotonic()) * 1000))
     try:
         connection.execute(Q.limit, {"timeout": f"{left_ms}ms"})
@@ -130,7 +138,7 @@ def _run(
     except OperationalError as error:
         if getattr(error.orig, "pgcode", None) == _CANCELLED:
             raise Unavailable(
-                f"The filtered report was not done within {timeout_s:g} s and was stopped; take a shorter range of"
+                f"The filtered report was not done within {TIMEOUT_S:g} s and was stopped; take a shorter range of"
                 " days, or filters that leave fewer visits.",
                 retry_after_s=10,
             ) from error

@@ -40,24 +40,34 @@ class Service:
     ])
     asked: list[dict[str, str]] = field(default_factory=list)
 
-    def analytics(self, start: str, end: str, granularity: str) -> dict[str, Any]:
-        """A report of one bucket a day."""
+    def analytics(
+        self, start: str, end: str, granularity: str, filters: str = "", compare: str = ""
+    ) -> dict[str, Any]:
+        """A report of one bucket a day; a filter halves it, and what it is compared with is of scale 1."""
         first, last = date.fromisoformat(start), date.fromisoformat(end)
         days = [first + timedelta(n) for n in range((last - first).days + 1)]
         figures = {"pageviews": 2, "events": 3, "uniqueVisitors": 1, "sessions": 1}
         daily = {k: v * self.scale for k, v in figures.items()}
         series = [{"period": f"{day}T00:00:00+01:00", **daily} for day in days]
-        total = {k: v * self.scale * 1000 for k, v in figures.items()}
+        whole = {k: v * 1000 for k, v in figures.items()}
+        rates = {"bounceRate": 41.5, "avgSessionDurationSeconds": 143.4, "pagesPerSession": 2.0}
+        total = {k: v * self.scale // (2 if filters else 1) for k, v in whole.items()}
+        before = [str(day - timedelta((last - first).days + 1)) for day in (first, last)]
+        other = {
+            "dateRange": {"start": before[0], "end": before[1], "timezone": "Europe/Berlin"},
+            "overview": {**whole, **rates}, "change": {}, "timeSeries": [],
+        }  # fmt: skip
         lists = {"countries": [row("DE", 60), row("(unknown)", 5)], "devices": [row("desktop", 60), row("mobile", 40)],
                  "browsers": [row("Firefox", 70)], "sources": [row("Google", 50)]}
         return {
             "dateRange": {"start": start, "end": end, "timezone": "Europe/Berlin", "granularity": granularity},
-            "overview": {**total, "bounceRate": 41.5, "avgSessionDurationSeconds": 143.4, "pagesPerSession": 2.0},
+            "overview": {**total, **rates},
             "timeSeries": series,
             "topPages": _pages() if self.scale else [],
             "topReferrers": [{**row("", 40), "referrer": "news.example/item"}] if self.scale else [],
             "breakdowns": lists if self.scale else {},
             "topEvents": [{"name": "signup", "events": 12, "uniqueVisitors": 10}] if self.scale else [],
+            **({"comparison": other if self.scale else None} if compare else {}),
         }
 
     def realtime(self) -> dict[str, Any]:
@@ -92,7 +102,8 @@ def start() -> tuple[Service, BaseWSGIServer]:
     def analytics(project: int) -> ResponseReturnValue:
         asked = {"project": str(project), **request.args.to_dict()}
         service.asked.append(asked)
-        return answer(lambda: service.analytics(asked["startDate"], asked["endDate"], asked["granularity"]))
+        names = ("startDate", "endDate", "granularity", "filters", "compare")
+        return answer(lambda: service.analytics(*(asked.get(name, "") for name in names)))
 
     server = make_server("127.0.0.1", 0, app, threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()

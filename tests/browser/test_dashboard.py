@@ -66,20 +66,70 @@ def test_period_is_asked_for_compared_and_kept_in_the_address(page: Page, servic
     page.goto(service.origin)
     expect(page.locator("#title")).to_have_text("Shop")
     for choice, expected in {
-        "today": ("2026-03-10", "2026-03-10", "hour", "2026-03-09"),
-        "7d": ("2026-03-04", "2026-03-10", "day", "2026-02-25"),
-        "90d": ("2025-12-11", "2026-03-10", "day", "2025-09-12"),
-        "12mo": ("2025-04-01", "2026-03-10", "month", "2024-04-22"),
+        "today": ("2026-03-10", "2026-03-10", "hour"),
+        "7d": ("2026-03-04", "2026-03-10", "day"),
+        "90d": ("2025-12-11", "2026-03-10", "day"),
+        "12mo": ("2025-04-01", "2026-03-10", "month"),
     }.items():
         service.asked.clear()
-        with page.expect_response(re.compile("/analytics.*limit=1$")):
+        with page.expect_response(re.compile("/analytics.*compare=previous$")):
             page.click(f'[data-range="{choice}"]')
-        asked = {one["limit"]: one for one in service.asked}
-        assert (asked["10"]["startDate"], asked["10"]["endDate"], asked["10"]["granularity"]) == expected[:3]
-        assert asked["1"]["startDate"] == expected[3]
+        asked = service.asked[-1]
+        assert (asked["startDate"], asked["endDate"], asked["granularity"]) == expected
         assert f"range={choice}" in page.url
     page.go_back()
     expect(page.locator('[data-range="90d"]')).to_have_attribute("aria-pressed", "true")
+
+
+def test_filters_by_rows_and_chips(page: Page, service: Service, problems: list[str]) -> None:
+    page.goto(service.origin)
+    expect(page.locator("#chips li")).to_have_count(0)
+    germany = page.get_by_role("button", name="Filter by Germany")
+    germany.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#chips")).to_contain_text("Country is Germany")
+    expect(page.locator(".figure", has_text="Pageviews").locator(".value")).to_have_text("1,000")
+    assert service.asked[-1]["filters"] == "country==DE"
+    expect(germany).to_be_focused()
+    page.get_by_role("button", name="Filter by /<img src=x onerror=alert(1)>").click()
+    expect(page.locator("#chips li")).to_have_count(2)
+    page.reload()
+    expect(page.locator("#chips li")).to_have_count(2)
+    expect(page.locator("#chips")).to_contain_text("Page is /<img src=x onerror=alert(1)>")
+    page.get_by_role("button", name="Remove filter: Country is Germany").click()
+    expect(page.locator("#filter-said")).to_have_text("Filtered: Page is /<img src=x onerror=alert(1)>")
+    expect(page.locator("#chips button")).to_be_focused()
+    page.go_back()
+    expect(page.locator("#chips li")).to_have_count(2)
+    page.get_by_role("button", name="Clear all").click()
+    expect(page.locator(".figure", has_text="Pageviews").locator(".value")).to_have_text("2,000")
+    assert "filters" not in page.url
+    assert problems == []
+
+
+def test_filters_of_an_address_are_asked_as_they_are_meant(page: Page, service: Service) -> None:
+    filters = "utm_campaign%3D%3Da%5C%3Bb%5C%7Cc%7Cd%3Bplanet%3D%3Dx%3Bpage%3D%5E/blog"
+    page.goto(f"{service.origin}/?filters={filters}&compare=off")
+    expect(page.locator("#chips li")).to_have_text(["Campaign is a;b|c or d×", "Page begins with /blog×"])
+    expect(page.locator(".skeleton")).to_have_count(0)
+    assert service.asked[-1]["filters"] == r"utm_campaign==a\;b\|c|d;page=^/blog"
+    assert "compare" not in service.asked[-1]
+
+
+def test_comparison_can_be_chosen(page: Page, service: Service) -> None:
+    service.scale = 2
+    page.goto(service.origin)
+    change = page.locator(".figure", has_text="Pageviews").locator(".change")
+    expect(change).to_contain_text("▲ 100%")
+    before = page.locator("#figures").bounding_box()
+    page.get_by_role("button", name="Off").click()
+    expect(change).not_to_contain_text("100%")
+    assert page.locator("#figures").bounding_box() == before
+    with page.expect_response(re.compile("compare=year")):
+        page.get_by_role("button", name="Year ago").click()
+    expect(change).to_contain_text("▲ 100%")
+    page.reload()
+    expect(page.get_by_role("button", name="Year ago")).to_have_attribute("aria-pressed", "true")
 
 
 def test_own_period(page: Page, service: Service) -> None:
@@ -90,7 +140,7 @@ def test_own_period(page: Page, service: Service) -> None:
     page.click("#custom button")
     expect(page.locator("#custom .error")).to_have_text("The first day must not be after the last.")
     page.fill('[name="end"]', "2026-02-12")
-    with page.expect_response(re.compile("startDate=2026-02-10&endDate=2026-02-12&granularity=day&limit=10")):
+    with page.expect_response(re.compile("startDate=2026-02-10&endDate=2026-02-12&granularity=day&limit=10&")):
         page.click("#custom button")
     with page.expect_response(re.compile("startDate=2026-02-10&endDate=2026-02-12")):
         page.reload()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pulse.errors import Invalid
-from pulse.reports.period import GRANULARITIES, Period, resolve
+from pulse.reports.period import GRANULARITIES, Comparison, Granularity, Period, resolve
 
 NOW = datetime(2026, 3, 31, 20, 0, tzinfo=UTC)
 ZONES = [
@@ -133,3 +133,32 @@ def test_every_day_has_its_bucket(granularity: str, start: date, days: int) -> N
         assert all(after - before == timedelta(days=7) for before, after in zip(buckets, buckets[1:], strict=False))
     if granularity == "month":
         assert all(day.day == 1 for day in buckets)
+
+
+@pytest.mark.parametrize(
+    ("days", "step", "wanted"),
+    [
+        ("2026-03-10 2026-03-12", "previous", "2026-03-07 2026-03-09"),
+        ("2026-03-10 2026-03-12", "year", "2025-03-10 2025-03-12"),
+        ("2026-03-01 2026-03-31", "previous", "2026-02-01 2026-02-28"),
+        ("2024-03-01 2024-03-31", "previous", "2024-02-01 2024-02-29"),
+        ("2026-01-01 2026-03-31", "previous", "2025-10-01 2025-12-31"),
+        ("2025-02-01 2025-02-28", "year", "2024-02-01 2024-02-29"),
+        ("2024-02-29 2024-02-29", "year", "2023-02-28 2023-02-28"),
+        ("2024-01-01 2024-12-31", "previous", "2023-01-01 2023-12-31"),
+        ("2024-02-01 2024-02-28", "previous", "2024-01-04 2024-01-31"),
+    ],
+)
+def test_what_a_period_is_compared_with(days: str, step: Comparison, wanted: str) -> None:
+    start, end = map(date.fromisoformat, days.split())
+    other = Period(start, end, "UTC", "day").before(step)
+    assert f"{other.start} {other.end}" == wanted
+
+
+@pytest.mark.parametrize("granularity", ["hour", "day", "week", "month"])
+def test_buckets_begin_with_the_period_and_in_order(granularity: Granularity) -> None:
+    period = Period(date(2026, 10, 21), date(2026, 11, 3), "Europe/Berlin", granularity)
+    labels, starts = period.buckets()
+    assert starts[0] == period.starts_at
+    assert starts == sorted(set(starts))
+    assert len(labels) == len(starts) == {"hour": 14 * 24 + 1, "day": 14, "week": 3, "month": 2}[granularity]

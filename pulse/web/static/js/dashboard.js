@@ -3,6 +3,7 @@ import { getData } from "./api.js";
 import { makeConnection } from "./connection.js";
 import { byId, make, setText } from "./dom.js";
 import { makeFigures, makeLive } from "./figures.js";
+import { makeFilterBar, parseFilters, toggleFilter, writeFilters } from "./filters.js";
 import { clock, dayRange } from "./format.js";
 import { showInstall } from "./install.js";
 import { makePanels } from "./panels.js";
@@ -13,23 +14,36 @@ import { makeTimeline, METRICS } from "./timeline.js";
 const REALTIME_MS = 5000, REPORT_MS = 30000;
 
 const root = byId("dashboard");
-const state = { projects: [], project: null, choice: { id: "30d" }, metrics: ["uniqueVisitors", "pageviews"], report: null };
+const COMPARISONS = [{ id: "previous", label: "Before" }, { id: "year", label: "Year ago" }, { id: "off", label: "Off" }];
+const state = {
+  projects: [], project: null, choice: { id: "30d" }, filters: [], compare: "previous",
+  metrics: ["uniqueVisitors", "pageviews"], report: null,
+};
 const pollers = [];
 const live = makeLive(), figures = makeFigures(), timeline = makeTimeline(byId("chart"));
-const panels = makePanels(limit => getData(analyticsPath(), question(period(), limit)));
+const panels = makePanels(
+  limit => getData(analyticsPath(), question(period(), limit)),
+  (dimension, value) => filter(toggleFilter(state.filters, dimension, value)),
+);
+const filterBar = makeFilterBar(filter);
 const connection = makeConnection(() => pollers.forEach(poller => poller.now()));
 
 const zone = () => state.project.timezone || "UTC";
 const period = () => resolve(state.choice, zone());
 const analyticsPath = () => `/projects/${state.project.id}/analytics`;
-const question = ({ start, end, granularity }, limit = 10) => ({ startDate: start, endDate: end, granularity, limit });
+const question = ({ start, end, granularity }, limit = 10) => ({
+  startDate: start, endDate: end, granularity, limit, ...(state.filters.length ? { filters: writeFilters(state.filters) } : {}),
+});
 
-// The address holds project and period, so that a view can be kept or sent to somebody.
+// The address holds project, period, filters and comparison, so that a view can be kept or sent to somebody.
 function readAddress() {
   const params = new URLSearchParams(location.search);
   const id = params.get("range"), start = params.get("start"), end = params.get("end");
   if (id === "custom" && !rangeProblem(start || "", end || "")) state.choice = { id, start, end };
   else state.choice = { id: PRESETS.some(preset => preset.id === id && id !== "custom") ? id : "30d" };
+  state.filters = parseFilters(params.get("filters"));
+  const compare = params.get("compare");
+  state.compare = COMPARISONS.some(one => one.id === compare) ? compare : "previous";
   const wanted = Number(params.get("project"));
   state.project = state.projects.find(project => project.id === wanted) || state.projects[0];
 }
@@ -40,33 +54,36 @@ function writeAddress() {
     params.set("start", state.choice.start);
     params.set("end", state.choice.end);
   }
+  if (state.filters.length) params.set("filters", writeFilters(state.filters));
+  if (state.compare !== "previous") params.set("compare", state.compare);
   history.pushState(null, "", `?${params}`);
 }
 
-function showReport(report, previous, asked) {
+function showReport(report, asked) {
   state.report = { report, asked };
-  figures.show(report.overview, previous && previous.overview, asked);
+  const { comparison } = report;
+  figures.show(report.overview, comparison);
+  setText(byId("compared"), comparison ? dayRange(comparison.dateRange.start, comparison.dateRange.end) : "");
   timeline.show(report, asked, state.metrics);
   panels.show(report);
-  byId("chart-box").classList.remove("loading");
-  const nothing = report.overview.events === 0;
-  byId("chart-empty").hidden = !nothing;
+  setLoading(false);
+  const empty = report.overview.events === 0, nothing = empty && !state.filters.length;
+  byId("chart-empty").hidden = !empty;
   const first = state.project.id === 1;
   showInstall(nothing, state.project, first ? root.dataset.developmentKey : "", root.dataset.demo);
   setText(byId("updated"), `Updated ${clock(new Date())}`);
 }
 
+// A filtered report takes a moment: what is still shown meanwhile is of other filters.
+function setLoading(loading) {
+  byId("chart-box").classList.toggle("loading", loading);
+  root.classList.toggle("loading", loading);
+  root.setAttribute("aria-busy", String(loading));
+}
+
 function loadReport(asked) {
-  // The period before does not change while one looks: it is asked for once.
-  let previous = null;
-  return async signal => {
-    const [report, before] = await Promise.all([
-      getData(analyticsPath(), question(asked), signal),
-      previous || getData(analyticsPath(), question({ ...asked, ...asked.previous }, 1), signal),
-    ]);
-    previous = before;
-    showReport(report, before, asked);
-  };
+  const wanted = { ...question(asked), ...(state.compare === "off" ? {} : { compare: state.compare }) };
+  return async signal => showReport(await getData(analyticsPath(), wanted, signal), asked);
 }
 
 async function loadRealtime(signal) {
@@ -80,7 +97,7 @@ function restart({ projectChanged = false } = {}) {
   const asked = period();
   let day = asked.end;
   pollers.splice(0).forEach(poller => poller.stop());
-  byId("chart-box").classList.add("loading");
+  setLoading(true);
   if (projectChanged) {
     live.clear();
     figures.clear();
@@ -88,7 +105,10 @@ function restart({ projectChanged = false } = {}) {
   }
   setText(byId("title"), state.project.name);
   document.title = `${state.project.name} · Analytics-Pulse`;
-  setText(byId("period"), `${dayRange(asked.start, asked.end)}, compared with ${dayRange(asked.previous.start, asked.previous.end)}`);
+  setText(byId("period"), dayRange(asked.start, asked.end));
+  filterBar.show(state.filters);
+  setText(byId("live").querySelector("[data-note]"), state.filters.length ? "not filtered" : "last 5 minutes");
+  for (const button of byId("compare").children) button.setAttribute("aria-pressed", String(button.dataset.compare === state.compare));
   setText(byId("zone"), `Days in ${zone()}`);
   for (const button of byId("ranges").children) button.setAttribute("aria-pressed", String(button.dataset.range === state.choice.id));
   byId("project").value = String(state.project.id);
@@ -113,7 +133,21 @@ function choose(choice) {
   restart();
 }
 
+function filter(filters) {
+  state.filters = filters;
+  writeAddress();
+  restart();
+}
+
 function makeControls() {
+  byId("compare").append(...COMPARISONS.map(one => make("button", {
+    type: "button", "data-compare": one.id, "aria-pressed": "false",
+    onclick: () => {
+      state.compare = one.id;
+      writeAddress();
+      restart();
+    },
+  }, one.label)));
   const custom = byId("custom");
   byId("ranges").append(...PRESETS.map(preset => make("button", {
     type: "button", "data-range": preset.id, "aria-pressed": "false",
@@ -146,6 +180,7 @@ function makeControls() {
   }, metric.label)));
   byId("project").addEventListener("change", event => {
     state.project = state.projects.find(project => String(project.id) === event.target.value);
+    state.filters = [];
     writeAddress();
     restart({ projectChanged: true });
   });

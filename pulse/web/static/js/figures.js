@@ -24,7 +24,8 @@ export function changeOf(now, before, lowerIsBetter = false) {
   };
 }
 
-/** Put the (still empty) figures beside the live one. Returns `show(overview, previous, period)` and `clear()`. */
+/** Put the (still empty) figures beside the live one. Returns `show(overview, comparison)` and `clear()`; `comparison`
+    is undefined where none was asked for, null where there is nothing to compare with. */
 export function makeFigures() {
   const boxes = new Map(FIGURES.map(figure => {
     const value = make("span", { class: "value skeleton" }, "0");
@@ -34,24 +35,27 @@ export function makeFigures() {
     return [figure.id, { value, change }];
   }));
   return {
-    show(overview, previous, period) {
+    show(overview, comparison) {
       for (const figure of FIGURES) {
         const { value, change } = boxes.get(figure.id);
         const now = overview[figure.id];
         value.classList.remove("skeleton");
         setText(value, figure.write(now));
         value.title = figure.full(now);
-        if (!previous) {
-          setText(change, "\u00a0");
+        if (!comparison) {
+          change.className = "change";
+          change.title = "";
+          setText(change, comparison === null ? "no data before" : "\u00a0");
           continue;
         }
-        const found = changeOf(now, previous[figure.id], figure.lowerIsBetter);
-        const range = dayRange(period.previous.start, period.previous.end);
+        const before = comparison.overview[figure.id];
+        const found = changeOf(now, before, figure.lowerIsBetter);
+        const range = dayRange(comparison.dateRange.start, comparison.dateRange.end);
         change.className = `change ${found.tone}`;
-        change.title = `${figure.full(previous[figure.id])} in ${range}`;
+        change.title = `${figure.full(before)} in ${range}`;
         change.replaceChildren(
           make("span", { "aria-hidden": "true" }, found.text),
-          make("span", { class: "visually-hidden" }, `${found.spoken} from ${figure.full(previous[figure.id])} in ${range}`),
+          make("span", { class: "visually-hidden" }, `${found.spoken} from ${figure.full(before)} in ${range}`),
         );
       }
     },

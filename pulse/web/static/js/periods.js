@@ -48,7 +48,7 @@ export function granularityFor(days) {
   return days <= 200 ? "week" : "month";
 }
 
-/** {start, end, granularity, previous: {start, end}} of a choice {id, start?, end?}; the end of a preset is today. */
+/** {start, end, days, granularity, running} of a choice {id, start?, end?}; the end of a preset is today. */
 export function resolve(choice, zone) {
   const now = today(zone);
   const preset = PRESETS.find(one => one.id === choice.id) || PRESETS[2];
@@ -61,7 +61,6 @@ export function resolve(choice, zone) {
     start, end, days,
     granularity: choice.id === "12mo" ? "month" : granularityFor(days),
     running: end >= now,
-    previous: { start: addDays(start, -days), end: addDays(start, -1) },
   };
 }
 
