@@ -35,8 +35,6 @@ export const writeFilters = filters => filters.map(({ dimension, operator, value
 const isOnly = (filter, dimension, value) =>
   filter.dimension === dimension && filter.operator === "==" && filter.values.length === 1 && filter.values[0] === value;
 
-export const hasFilter = (filters, dimension, value) => filters.some(filter => isOnly(filter, dimension, value));
-
 /** The filters with one value more, or without it where it is there alone. */
 export function toggleFilter(filters, dimension, value) {
   const others = filters.filter(filter => !isOnly(filter, dimension, value));
