@@ -1,5 +1,6 @@
 -- name: store
 -- One group of events and its batch row in one round trip, one commit; migration 005_store_events.sql says how.
+-- does: INSERT INTO events, event_ids, ingest_batches
 SELECT store_events(
     :batch_id, CAST(:writer AS uuid), :events, CAST(:plain AS json), CAST(:claiming AS json)
 );

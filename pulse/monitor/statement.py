@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 MAX_TEXT = 2_000
 
-_LABEL = re.compile(r"\s*/\*\s*([\w.-]+)\s*\*/")
+# A block's name, and what the function it calls does: `/* ingest.store: INSERT INTO events, event_ids */`.
+_LABEL = re.compile(r"\s*/\*\s*([\w.-]+)\s*(?::\s*(\w+)\s+(?:INTO|FROM)\s+([\w, ]+?)\s*)?\*/", re.IGNORECASE)
 # What a value looks like: strings (with backslashes only after an E), dollar-quoted text, numbers, binds of either
 # spelling. PostgreSQL shows running statements cut short, so a string may lack its end.
 _STRING = (
@@ -57,6 +58,8 @@ def parse(raw: str) -> Statement:
     text = normalise(raw)
     bare = _NOT_TABLES.sub(" ", text)
     name = label[1] if label else (text if len(text) <= 80 else text[:79] + "…")
+    if label and label[2]:
+        return Statement(name, text[:MAX_TEXT], label[2].upper(), tuple(sorted(re.findall(r"\w+", label[3].lower()))))
     return Statement(name, text[:MAX_TEXT], _type_of(bare), _tables_of(bare))
 
 

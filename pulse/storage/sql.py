@@ -1,6 +1,7 @@
 """Named SQL blocks: each module's statements live in `sql/<module>.sql`.
 
-A block is a line `-- name: block_name`, a line of prose as a comment, and one statement with `:binds`.
+A block is a line `-- name: block_name`, a line of prose as a comment, and one statement with `:binds`. A block that
+calls a function may say what the function does, as the text does not: `-- does: INSERT INTO one, another`.
 """
 
 import re
@@ -12,6 +13,7 @@ from sqlalchemy import TextClause, text
 SQL_DIR = Path(__file__).resolve().parents[2] / "sql"
 
 _NAME = re.compile(r"^-- name: (\w+)\s*$", re.MULTILINE)
+_DOES = re.compile(r"^-- does: (.+?)\s*$", re.MULTILINE)
 # A quoted string, a quoted identifier, a line comment or a block comment: what `text()` must not look into.
 _OPAQUE = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
 
@@ -51,6 +53,8 @@ def clean(statement: str) -> str:
 def load_queries(module: str) -> Queries:
     """Load `sql/<module>.sql`; each statement starts with a `/* module.block */` label that the monitor reads.
 
+    What a block says it does stands in the label: `/* module.block: INSERT INTO one, another */`.
+
     Raises FileNotFoundError for an unknown module and ValueError for two blocks of one name.
     """
     parts = _NAME.split((SQL_DIR / f"{module}.sql").read_text(encoding="utf-8"))
@@ -58,5 +62,7 @@ def load_queries(module: str) -> Queries:
     for name, body in zip(parts[1::2], parts[2::2], strict=True):
         if name in blocks:
             raise ValueError(f"sql/{module}.sql has two blocks named {name!r}")
-        blocks[name] = text(f"/* {module}.{name} */ {clean(body)}")
+        does = _DOES.search(body)
+        label = f"{module}.{name}: {does[1]}" if does else f"{module}.{name}"
+        blocks[name] = text(f"/* {label} */ {clean(body)}")
     return Queries(module, blocks)

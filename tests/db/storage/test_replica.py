@@ -218,7 +218,8 @@ def test_the_service(
     try:
         await_replay(engine, standby)
         assert ask() == 0
-        wait_until(lambda: bool(app.extensions["pulse"].database.replica.pool.snapshot().total))
+        wait_until(lambda: asks_replica(app.extensions["pulse"].database))
+        monkeypatch.setattr(watching, "MAX_LAG_S", 3600.0)
         tell(standby, "SELECT pg_wal_replay_pause()")
         event = {"type": "pageview", "url": "https://example.com/a"}
         assert client.post("/api/v1/track/event", json=event, headers={"X-API-Key": "test_api_key"}).status_code == 200

@@ -13,6 +13,12 @@ def test_the_label_is_the_name() -> None:
     assert found.text == "SELECT a FROM summary_daily WHERE day >= ?"
 
 
+def test_the_label_says_what_a_function_does() -> None:
+    found = parse("/* ingest.store: INSERT INTO events, event_ids */ SELECT store_events(%(rows)s)")
+    assert (found.name, found.type, found.tables) == ("ingest.store", "INSERT", ("event_ids", "events"))
+    assert found.text == "SELECT store_events(?)"
+
+
 @pytest.mark.parametrize(
     ("raw", "text"),
     [

@@ -29,6 +29,11 @@ def test_each_block_is_an_attribute_with_its_label(folder: Path) -> None:
     assert found.two.compile().params == {"x": None}
 
 
+def test_what_a_function_does_stands_in_the_label(folder: Path) -> None:
+    (folder / "does.sql").write_text("-- name: keep\n-- Keeps.\n-- does: INSERT INTO a, b\nSELECT keep(:row);\n")
+    assert str(sql.load_queries("does").keep) == "/* does.keep: INSERT INTO a, b */ SELECT keep(:row)"
+
+
 def test_comments_are_stripped_and_their_colons_are_no_binds(folder: Path) -> None:
     (folder / "shop.sql").write_text(
         "-- name: one\n-- Ratio of a:b.\nSELECT /* of :this\nand :that */ :real -- and :other\nFROM t;\n"
@@ -73,7 +78,7 @@ def test_every_file_loads(module: str) -> None:
     assert found.names()
     for name in found.names():
         statement = str(getattr(found, name))
-        assert statement.startswith(f"/* {module}.{name} */ ") and len(statement) > len(module + name) + 12
+        assert re.match(rf"/\* {module}\.{name}(: [A-Z]+ \w+ [\w, ]+)? \*/ \S[^;]{{8}}", statement)
 
 
 @pytest.mark.parametrize("module", FILES)
