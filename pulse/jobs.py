@@ -1,12 +1,10 @@
 """The background worker: a table of jobs, run by one leader."""
 
 import logging
-import os
 import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +19,7 @@ from pulse.ingest.spool import Spool
 from pulse.ingest.visitor import SaltStore
 from pulse.monitor import alerts, availability, delivery, files, recorder, samples, trends
 from pulse.rollup import erasure, fold, goals, pruning, removal, requests, spans
-from pulse.storage import changes, schema
+from pulse.storage import changes, scheduling, schema
 from pulse.storage.sql import load_queries
 
 log = logging.getLogger("pulse.jobs")
@@ -29,7 +27,6 @@ log = logging.getLogger("pulse.jobs")
 _LEADER_LOCK = 7204461150981880  # schema.sql and fold.sql lock others
 FOLD_EVERY_S = 0.5
 FOLD_EVENTS = 20_000
-NICENESS = 10  # the folder's bursts give way to requests that somebody waits for
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +103,7 @@ def give_way(engine: Engine) -> None:
 
     @event.listens_for(engine, "connect")
     def lower(session: Any, record: object) -> None:
-        with suppress(OSError):  # another user's process, or one that is gone
-            os.setpriority(os.PRIO_PROCESS, session.info.backend_pid, NICENESS)
+        scheduling.give_way(session.info.backend_pid)
 
 
 class Worker:
@@ -120,7 +116,7 @@ class Worker:
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT; a second worker waits here until the leader is gone."""
-        os.nice(NICENESS)
+        scheduling.give_way(0)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
         while not self._stop.is_set():

@@ -13,6 +13,7 @@ from os import urandom
 
 from sqlalchemy import Connection, Engine
 
+from pulse.ingest.memo import Memo
 from pulse.storage.sql import load_queries
 
 _QUERIES = load_queries("visitor")
@@ -20,19 +21,25 @@ _QUERIES = load_queries("visitor")
 _KEY_BYTES = 32
 _DAYS_KEPT = 2  # today's and yesterday's
 _ONE_DAY = timedelta(days=1)
+_NAMED = 16_384  # a few megabytes with the ids
 
 
 class Identity:
     """The salts at hand and the stable secret; makes 64-bit signed visitor and session hashes.
 
-    A hash costs 1 µs. Under collisions of a 64-bit hash, one day's million visitors lose one in 37 million days.
+    A hash costs 1 µs, one of an id seen lately 0.1 µs. Under collisions of a 64-bit hash, one day's million visitors
+    lose one in 37 million days.
     """
 
-    __slots__ = ("_salts", "_secret")
+    __slots__ = ("_named", "_salts")
 
     def __init__(self, salts: dict[date, bytes], secret: bytes) -> None:
         self._salts = salts
-        self._secret = secret
+        # Those of ids that clients chose: a visit sends its own again and again. Never of addresses, which only the
+        # salt may link to a visitor.
+        self._named: Memo[tuple[str, int, str], int] = Memo(
+            lambda key: _hash(secret, f"{key[0]}\n{key[1]}\n{key[2]}"), size=_NAMED
+        )
 
     def salt(self, day: date) -> bytes:
         """Return the day's salt.
@@ -67,11 +74,11 @@ class Identity:
 
     def named_visitor(self, project_id: int, visitor_id: str) -> int:
         """Return the hash of a client's own `visitor_id`, the same on every day."""
-        return _hash(self._secret, f"v\n{project_id}\n{visitor_id}")
+        return self._named["v", project_id, visitor_id]
 
     def session_key(self, project_id: int, session_id: str | None, visitor: int) -> int:
         """Return the hash of the client's own `session_id`, else the visitor: sessions are then told by time."""
-        return _hash(self._secret, f"s\n{project_id}\n{session_id}") if session_id else visitor
+        return self._named["s", project_id, session_id] if session_id else visitor
 
 
 def _hash(key: bytes, text: str) -> int:
