@@ -12,7 +12,7 @@ from typing import Any  # noqa: E402
 from pulse.config import load_config  # noqa: E402
 from pulse.errors import ConfigError  # noqa: E402
 from pulse.storage import patience  # noqa: E402
-from pulse.web import gunicorn_answers  # noqa: E402
+from pulse.web import arrival, gunicorn_answers  # noqa: E402
 
 patience.install()
 try:
@@ -41,8 +41,9 @@ forwarded_allow_ips = ""  # TRUSTED_PROXIES decides, in the application
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Answer with one write instead of two, and never with an HTML error page."""
+    """Answer with one write instead of two, and never with an HTML error page; time requests from their arrival."""
     gunicorn_answers.install()
+    arrival.install()
 
 
 def post_worker_init(worker: Any) -> None:

@@ -26,6 +26,7 @@ from pulse.storage.pool import start_reaper
 from pulse.storage.projects import NO_ADMINISTRATOR, count_administrators, get_secret
 from pulse.web import (
     analytics,
+    arrival,
     auth,
     campaigns,
     exports,
@@ -147,7 +148,7 @@ def _register_blueprints(app: Flask, config: Config) -> None:
 def _install_hooks(app: Flask) -> None:
     @app.before_request
     def begin() -> None:
-        g.started_at = time.perf_counter()
+        g.started_at = arrival.started_at()
         rule = _rule()
         if rule.startswith(UNCOUNTED):
             recorder.set_uncounted()

@@ -27,6 +27,7 @@ from pulse.ingest.pipeline import Accepted, Drop, RequestFacts, enrich
 from pulse.ingest.uuid7 import new_event_id
 from pulse.monitor import recorder
 from pulse.storage.projects import ApiKey
+from pulse.web import arrival
 from pulse.web.access import client_address, key_in_query, presented_key
 from pulse.web.http import Endpoint, encode_data, encode_error, given_request_id, read_body
 from pulse.web.service import Service, service
@@ -118,7 +119,7 @@ class TrackingFirst:
         store = self._stores.get(route)
         if store is None or environ["REQUEST_METHOD"] != "POST":
             return self._rest(environ, start_response)
-        started_at = perf_counter()
+        started_at = arrival.started_at()
         given_id = given_request_id(environ)
         status = "200 OK"
         headers: dict[str, str] = {}

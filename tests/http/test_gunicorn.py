@@ -2,12 +2,17 @@
 
 import json
 import socket
+import sys
+import time
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
 
 from tests.running import RunningService, run_service
 
+EVENT = '{"type": "pageview", "url": "https://example.com/"}'
+BUSY_S = 0.3
 KEY = "X-API-Key: test_api_key\r\nContent-Type: application/json\r\n"
 
 
@@ -60,3 +65,33 @@ def test_answers_without_a_body_end_too(service: RunningService) -> None:
         service, "HEAD /docs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     )
     assert status == 200 and int(headers["Content-Length"]) > 1000 and body == b""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux stamps what TCP delivers")
+@pytest.mark.parametrize(
+    ("route", "request_text"),
+    [
+        ("/health/live", "GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"),
+        (
+            "/api/v1/track/event",
+            f"POST /api/v1/track/event HTTP/1.1\r\nHost: x\r\n{KEY}Content-Length: {len(EVENT)}\r\n\r\n{EVENT}",
+        ),
+    ],
+)
+def test_the_wait_for_a_busy_worker_counts(service: RunningService, route: str, request_text: str) -> None:
+    """As the client sees it: what lies in the socket meanwhile waits as well."""
+    worker = service.processes("web-worker")[0]
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+        connection.sendall(request_text.encode())
+        assert b" 200 OK" in connection.recv(65536)
+        worker.suspend()
+        try:
+            connection.sendall(request_text.encode())
+            time.sleep(BUSY_S)
+        finally:
+            worker.resume()
+        assert b" 200 OK" in connection.recv(65536)
+    with urllib.request.urlopen(f"{service.url}/api/v1/performance") as answer:
+        routes = json.load(answer)["data"]["latency"]["routes"]
+    (found,) = [row for row in routes if row["route"] == route]
+    assert float(found["p99"].removesuffix("ms")) >= BUSY_S * 1000

@@ -6,18 +6,21 @@
 //
 // RATE (events a second, 10000), SHARE (the part of them sent one by one, 0.1), BATCH (events a batch, 100), WARMUP_S, STEADY_S, SPIKE_S,
 // SPIKE (times the rate), ONLY (single or batch: with --vus nothing else is sent), RESULTS (the file written).
+//
+// FAILING (a share of the single events, 0): they come with an unknown key and are refused; where BROKEN names a path, every
+// second of them asks for that instead. For measuring what the service says of its errors, not the service.
 import exec from 'k6/execution';
 import http from 'k6/http';
 import { Counter } from 'k6/metrics';
-import { BASE_URL, HEADERS, LEAN, TREND_STATS, count, duration, inTime, number, openLoop, report, within } from './settings.js';
+import { BASE_URL, HEADERS, LEAN, TREND_STATS, count, duration, durationOfAll, inTime, number, openLoop, report, within } from './settings.js';
 import { BATCH_EVENTS, batch, single } from './traffic.js';
 
 const RATE = number('RATE', 10000), SPIKE = number('SPIKE', 1.5);
 const WARMUP_S = number('WARMUP_S', 10), STEADY_S = number('STEADY_S', 40), SPIKE_S = number('SPIKE_S', 10);
-const SHARE = number('SHARE', 0.1);
+const SHARE = number('SHARE', 0.1), FAILING = number('FAILING', 0);
 const SINGLES = RATE * SHARE, BATCHES = (RATE * (1 - SHARE)) / BATCH_EVENTS;
 
-const accepted = new Counter('events_accepted');
+const accepted = new Counter('events_accepted'), failed = new Counter('answers_5xx');
 
 function stages() {
   const found = {};
@@ -43,6 +46,7 @@ export const options = {
     ...(BATCHES ? inTime('batch_steady', BATCHES * STEADY_S) : {}),
     'events_accepted{stage:steady}': ['count>=0'], // always true: so that the summary holds this part of it
     'http_reqs{stage:steady}': ['count>=0'],
+    'http_req_duration{stage:steady}': ['max>=0'],
   },
 };
 
@@ -53,11 +57,28 @@ const params = (kind, isStaged) => ({
 });
 const PARAMS = { single: params('single', true), batch: params('batch', true) };
 const UNSTAGED = { single: params('single', false), batch: params('batch', false) };
+const STRANGER = { ...PARAMS.single, headers: { ...HEADERS, 'X-API-Key': 'unknown' } };
+const READER = params('broken', true);
 const EVENT_URL = `${BASE_URL}/api/v1/track/event`, BATCH_URL = `${BASE_URL}/api/v1/track/batch`;
 
+// Which of the failing ones an iteration is: 1, 2, 3, …; 0 for a good one.
+const failure = (iteration) => {
+  const before = Math.floor(iteration * FAILING), now = Math.floor((iteration + 1) * FAILING);
+  return now > before ? now : 0;
+};
+
+function fail(iteration, number) {
+  const broken = __ENV.BROKEN && number % 2 === 0;
+  const answer = broken ? http.get(`${BASE_URL}${__ENV.BROKEN}`, READER) : http.post(EVENT_URL, single(iteration), STRANGER);
+  if (answer.status >= 500) failed.add(1);
+}
+
 function one(iteration, { single: chosen }) {
+  const number = failure(iteration);
+  if (number) return fail(iteration, number);
   const answer = http.post(EVENT_URL, single(iteration), chosen);
   if (answer.status === 200) accepted.add(1, chosen.tags);
+  return undefined;
 }
 
 function hundred(iteration, { batch: chosen }) {
@@ -91,7 +112,7 @@ export function handleSummary(data) {
     requests, errors: data.metrics.http_req_failed ? data.metrics.http_req_failed.values.passes : 0, errorPercent,
     eventsAccepted: count(data, 'events_accepted'), steadySeconds: steadyS, single: singles, batch: batches,
     requestsPerSecond: Math.round((count(data, 'http_reqs{stage:steady}') / steadyS) * 10) / 10, eventsPerSecond,
-    droppedIterations: count(data, 'dropped_iterations'),
+    droppedIterations: count(data, 'dropped_iterations'), answers5xx: count(data, 'answers_5xx'), all: durationOfAll(data),
   };
   const isOffered = !staged || RATE >= 10000;
   const note = !staged ? 'closed loop' : isOffered ? '' : `only ${RATE}/s were offered`;

@@ -49,8 +49,10 @@ export function openLoop(exec, kind, stage, startS, durationS, ratePerS, users) 
   };
 }
 
-export function duration(data, kind) {
-  const found = data.metrics[`http_req_duration{stage:steady,kind:${kind}}`];
+export const duration = (data, kind) => durations(data.metrics[`http_req_duration{stage:steady,kind:${kind}}`]);
+export const durationOfAll = (data) => durations(data.metrics['http_req_duration{stage:steady}']);
+
+function durations(found) {
   if (!found || !found.values.count) return undefined;
   const { values } = found;
   const round = (ms) => Math.round(ms * 1000) / 1000;
