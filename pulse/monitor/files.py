@@ -44,7 +44,11 @@ class OwnFile:
 
     def write(self, snapshot: Snapshot) -> None:
         """Replace the file at once, so that no reader finds half of it."""
-        _replace(self._path, encode(snapshot))
+        self.write_encoded(encode(snapshot))
+
+    def write_encoded(self, snapshot: bytes) -> None:
+        """The same with a Snapshot that is encoded already."""
+        _replace(self._path, snapshot)
 
     def close(self) -> None:
         """Leave the figures to be folded into those of ended processes; a forked child lets go of its parent's."""

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from time import perf_counter, time
 from typing import Any
 
@@ -185,14 +186,15 @@ class Recorder:
 
     def record_request(self, route: str, method: str, status: int, duration_ms: float) -> None:
         """Count one answered request. `route` is the URL rule, so that ids in paths don't make ever new ones."""
-        key = f"{_known(method)} {route}"
+        key = _request_key(method, route)
+        bucket = bucket_of(duration_ms)
         with self._lock:
             meter = self._ready_meter()
-            meter.observe(REQUEST + key, duration_ms)
+            meter.histogram(key).add_known(duration_ms, bucket)
             if status >= 500:
-                meter.count(SERVER_ERRORS + key, 1)
+                meter.count(SERVER_ERRORS + key.removeprefix(REQUEST), 1)
             elif status >= 400:
-                meter.count(CLIENT_ERRORS + key, 1)
+                meter.count(CLIENT_ERRORS + key.removeprefix(REQUEST), 1)
 
     def count(self, name: str, times: int = 1) -> None:
         """Add to an event counter."""
@@ -225,8 +227,12 @@ class Recorder:
             self._catch_up()
             self._meter.rotate(time())
 
-    def snapshot(self, role: str = "web", started_at: float = 0.0) -> Snapshot:
-        """A copy of all figures as they stand (about 1 ms)."""
+    def snapshot(self, role: str = "web", started_at: float = 0.0, **present: Any) -> Snapshot:
+        """A copy of all figures as they stand (about 1 ms); `present` are the Snapshot's fields of no history."""
+        return snapshot_decoder.decode(self.encoded(role, started_at, **present))
+
+    def encoded(self, role: str = "web", started_at: float = 0.0, **present: Any) -> bytes:
+        """The same as it is published: without a copy in memory, in half the time."""
         with self._lock:
             self._catch_up()
             self._meter.rotate(time())
@@ -247,8 +253,9 @@ class Recorder:
                 slowest=self._queries.slowest(places),
                 slices=self._meter.slices(),
                 minutes=self._meter.minutes(),
+                **present,
             )
-            return snapshot_decoder.decode(encode(live))
+            return encode(live)
 
 
 recorder = Recorder()
@@ -296,6 +303,11 @@ def route_scope(route: str, method: str) -> Iterator[None]:
         _scope.reset(token)
 
 
+@lru_cache(maxsize=1_000)
+def _request_key(method: str, route: str) -> str:
+    return f"{REQUEST}{_known(method)} {route}"
+
+
 def _known(method: str) -> str:
     return method if method in _METHODS else "OTHER"
 
@@ -304,27 +316,40 @@ def install(engine: Engine, config: Config) -> None:
     """Record every statement that `engine` runs; does nothing when ENABLE_QUERY_MONITORING is false."""
     recorder.slow_ms = float(config.slow_query_threshold_ms)
     recorder.enabled = config.enable_query_monitoring
-    if not config.enable_query_monitoring or event.contains(engine, "before_cursor_execute", _before):
+    if not config.enable_query_monitoring or event.contains(engine, "do_execute", _execute):
         return
-    # With retval SQLAlchemy calls the hook itself, without a wrapper around it.
-    event.listen(engine, "before_cursor_execute", _before, retval=True)
-    event.listen(engine, "after_cursor_execute", _after)
-    event.listen(engine, "handle_error", _failed)
+    # The engine's own events (before_cursor_execute and after) would make SQLAlchemy look for listeners at every step
+    # of a statement, which costs more than all of the recording; these are asked where the cursor is, once.
+    event.listen(engine, "do_execute", _execute)
+    event.listen(engine, "do_execute_no_params", _execute_no_params)
+    event.listen(engine, "do_executemany", _execute_many)
 
 
-def _before(
-    connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool
-) -> tuple[str, Any]:
-    context.pulse_started_at = perf_counter()
-    return statement, parameters
+def _execute(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+    started_at = perf_counter()
+    try:
+        cursor.execute(statement, parameters)
+    except BaseException:
+        _note_failure(statement, started_at)
+        raise
+    recorder.note_query(statement, (perf_counter() - started_at) * 1000, cursor.rowcount)
+    return True
 
 
-def _after(connection: Any, cursor: Any, statement: str, parameters: Any, context: Any, executemany: bool) -> None:
-    recorder.note_query(statement, (perf_counter() - context.pulse_started_at) * 1000, cursor.rowcount)
+def _execute_no_params(cursor: Any, statement: str, context: Any) -> bool:
+    return _execute(cursor, statement, None, context)
 
 
-def _failed(failure: Any) -> None:
-    # Without a context it was the connection that failed, not a statement.
-    started_at = getattr(failure.execution_context, "pulse_started_at", None)
-    if started_at is not None and failure.statement is not None:
-        recorder.record_query(failure.statement, (perf_counter() - started_at) * 1000, 0, failed=True)
+def _execute_many(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
+    started_at = perf_counter()
+    try:
+        context.dialect.do_executemany(cursor, statement, parameters, context)
+    except BaseException:
+        _note_failure(statement, started_at)
+        raise
+    recorder.note_query(statement, (perf_counter() - started_at) * 1000, cursor.rowcount)
+    return True
+
+
+def _note_failure(statement: str, started_at: float) -> None:
+    recorder.record_query(statement, (perf_counter() - started_at) * 1000, 0, failed=True)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -135,9 +136,10 @@ class Publisher:
 
     def publish(self) -> None:
         """Write this process's figures now."""
-        snapshot = self.snapshot()
+        self._read_caches()
+        data = self._source.encoded(self._role, self.started_at, **_present())
         with self._lock:
-            self._file.write(snapshot)
+            self._file.write_encoded(data)
 
     def sample(self) -> None:
         """Measure what is not an event: pools, the fold's lag and cache counters."""
@@ -173,20 +175,25 @@ class Publisher:
     def snapshot(self) -> Snapshot:
         """This process's figures as they stand, with its pools, gauges and memory."""
         self._read_caches()
-        found = self._source.snapshot(self._role, self.started_at)
-        found.pools = {name: asdict(status()) for name, status in list(_pools.items())}
-        found.gauges = gauges()
-        for source in _gauge_sources:
-            found.gauges |= source()
-        for sides in _cache_sides:
-            found.cache_sides = sides()
-        found.memory = memory()
-        return found
+        return self._source.snapshot(self._role, self.started_at, **_present())
 
     def collect(self, *, alone: bool = False) -> ServiceStats:
         """The figures of all processes, this one's as they stand; with `alone` without those of other nodes."""
         own = self.snapshot()
         return files.read_service(self._folder, own.generation, own, self._file.name, alone=alone)
+
+
+def _present() -> dict[str, Any]:
+    """What a snapshot says of the moment: pools, gauges, the cache's side, memory."""
+    values = gauges()
+    for source in _gauge_sources:
+        values |= source()
+    return {
+        "pools": {name: asdict(status()) for name, status in list(_pools.items())},
+        "gauges": values,
+        "cache_sides": [side for sides in _cache_sides for side in sides()],
+        "memory": memory(),
+    }
 
 
 def memory() -> dict[str, int]:
@@ -215,11 +222,7 @@ def collect(*, alone: bool = False) -> ServiceStats:
     """
     if _publisher is not None:
         return _publisher.collect(alone=alone)
-    found = recorder.snapshot("local", time.time())
-    found.pools = {name: asdict(status()) for name, status in list(_pools.items())}
-    found.gauges = gauges()
-    found.memory = memory()
-    return add_up([found], time.time())
+    return add_up([recorder.snapshot("local", time.time(), **_present())], time.time())
 
 
 def reset() -> None:
