@@ -17,7 +17,7 @@ from pulse.config import Config
 from pulse.ingest import batch as batches
 from pulse.ingest.spool import Spool
 from pulse.ingest.visitor import SaltStore
-from pulse.monitor import alerts, availability, delivery, files, recorder, samples, trends
+from pulse.monitor import alerts, availability, delivery, files, plans, recorder, samples, shared, trends
 from pulse.rollup import erasure, fold, goals, pruning, removal, requests, spans
 from pulse.storage import changes, scheduling, schema
 from pulse.storage.sql import load_queries
@@ -47,12 +47,14 @@ def list_jobs(engine: Engine, config: Config) -> list[Job]:
     spool = Spool(config.data_dir / "spool")
     salts = SaltStore(engine)
     keeper = trends.TrendKeeper()
+    book = plans.PlanBook(files.folder_of(config.data_dir))
     return [
         Job("fold", lambda: fold_all(engine), FOLD_EVERY_S, "fold"),
         Job("replay", lambda: spool.replay(lambda batch: batches.store(engine, batch)), 1.0, "fold"),
         Job("alerts", lambda: delivery.run(config), 5.0, "watch"),
         Job("history", lambda: keep_history(engine, config), 10.0, "history"),
         Job("trends", lambda: keeper.keep(engine), 60.0, "history"),
+        Job("plans", lambda: book.make_missing(engine, plans.list_slow(shared.collect())), 30.0, "history"),
         Job("prune-history", lambda: (samples.prune(engine), trends.prune(engine)), 3600.0),
         Job("goals", lambda: goals.count_all(engine), 2.0),
         Job("erasures", lambda: erasure.run_erasures(engine, spool.holds), 2.0),

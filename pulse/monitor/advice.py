@@ -1,6 +1,8 @@
 """What to do, in plain words: each piece of advice with the figure behind it and the setting or SQL to use."""
 
 from collections.abc import Iterator
+from math import ceil
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -9,6 +11,7 @@ from pulse.monitor import targets
 from pulse.monitor.database import ServerFigures
 from pulse.monitor.service import FIVE_MINUTES_S, ServiceStats
 from pulse.monitor.shared import HUB_BLOCK
+from pulse.monitor.snapshot import StatementFigures
 
 # PostgreSQL forces a vacuum at 200 million transactions and stops at 2 billion.
 WRAPAROUND_AGE = 500_000_000
@@ -32,7 +35,7 @@ def advise(
 ) -> list[Advice]:
     """All advice, most urgent first; `server` is None while PostgreSQL can't be asked, for `reason`."""
     found = [*_about_pool(stats, config), *_about_queries(stats, config), *_about_cache(stats, config)]
-    found += [*_about_targets(stats), *_about_ingestion(stats)]
+    found += [*_about_targets(stats, server), *_about_ingestion(stats)]
     if server is None:
         found.append(
             Advice("database.away", "high", "PostgreSQL can't be asked", reason,
@@ -69,6 +72,44 @@ def _about_pool(stats: ServiceStats, config: Config) -> Iterator[Advice]:
             "A burst will have to wait. Allow each process more connections.",
             f"DATABASE_POOL_MAX={config.database_pool_max * 3 // 2}",
         )  # fmt: skip
+    yield from _about_spare_pool(stats, config)
+
+
+def _about_spare_pool(stats: ServiceStats, config: Config) -> Iterator[Advice]:
+    """A target that is missed on the good side: connections that nobody needs."""
+    board = {found.id: found for found in targets.evaluate(stats)}["database.pool"]
+    peak, _ = targets.pool_peak_percent(stats.window(FIVE_MINUTES_S))
+    used = board.five_minutes.value
+    if board.status != "missed" or used is None or used > 50 or peak is None:
+        return
+    # So many that the fullest tenth of the time takes 80 % of them.
+    enough = max(ceil(config.database_pool_max * peak / 80), config.database_pool_min, 2)
+    if enough < config.database_pool_max:
+        yield Advice(
+            "pool.spare", "low", "The pool is larger than this load needs",
+            f"{used:.1f}% used over 5 minutes, {peak:.0f}% in their fullest tenth, where {board.target} is asked for",
+            "Nothing is slower for it: connections that nobody uses only take PostgreSQL's memory. Keep them for"
+            " bursts, or allow each process fewer.",
+            f"DATABASE_POOL_MAX={enough}",
+        )  # fmt: skip
+
+
+# What the statements under way wait for: a lock, the disk, the log.
+_WAITS = (
+    "SELECT pid, wait_event_type, wait_event, now() - query_start AS since, left(query, 80) AS query"
+    " FROM pg_stat_activity WHERE state <> 'idle' AND pid <> pg_backend_pid() ORDER BY since DESC"
+)
+
+
+def _look_at(found: StatementFigures) -> tuple[str, str]:
+    """What to do about a slow statement, and the SQL for it; a write is never run to see how it fares."""
+    tables = ", ".join(found.tables) or "no table of its own"
+    if found.type == "SELECT":
+        return (
+            f"Open it under Statements for its plan, then run it with values of yours; it reads {tables}.",
+            f"EXPLAIN (ANALYZE, BUFFERS) {found.text[:500]}",
+        )
+    return (f"See what it waits for while it runs: locks, the disk, triggers. It writes {tables}.", _WAITS)
 
 
 def _about_queries(stats: ServiceStats, config: Config) -> Iterator[Advice]:
@@ -76,17 +117,17 @@ def _about_queries(stats: ServiceStats, config: Config) -> Iterator[Advice]:
     if slow is not None and slow >= 2 and queries >= MIN_QUERIES:
         worst = max(stats.statements, key=lambda found: found.slow, default=None)
         if worst is not None and worst.slow:
+            advice, action = _look_at(worst)
             yield Advice(
-                "queries.slow", "high" if slow > 5 else "medium", f"{worst.name} is slow too often",
+                "queries.slow", "high" if slow > 5 else "medium", f"Slow too often: {worst.name}",
                 f"{slow:.2f}% of {queries} queries over {config.slow_query_threshold_ms} ms in 5 minutes; this one"
                 f" {worst.slow} of {worst.times.count} times, p95 {worst.times.quantile(0.95):.0f} ms",
-                "Look at its plan; it reads " + (", ".join(worst.tables) or "no table of its own") + ".",
-                f"EXPLAIN (ANALYZE, BUFFERS) {worst.text[:500]}",
+                advice, action,
             )  # fmt: skip
     for found in sorted(stats.statements, key=lambda item: -item.repeated)[:3]:
         if found.repeated:
             yield Advice(
-                f"queries.repeated.{found.name}", "medium", f"{found.name} is run again and again in one request",
+                f"queries.repeated.{found.name}", "medium", f"Run again and again in one request: {found.name}",
                 f"{found.repeated} requests ran it more than 10 times",
                 "Ask for all the rows at once, with a join or = ANY(…).",
                 f"routes: {', '.join(sorted(found.routes)[:5])}",
@@ -96,7 +137,14 @@ def _about_queries(stats: ServiceStats, config: Config) -> Iterator[Advice]:
 _LATENCY_GROUPS = {"reports.historical": targets.HISTORICAL, "reports.realtime": targets.REALTIME}
 
 
-def _about_targets(stats: ServiceStats) -> Iterator[Advice]:
+def _commits_wait_for(server: ServerFigures | None) -> str:
+    for row in server.longest_running if server is not None else []:
+        if "store_events(" in row.query and row.wait_event:
+            return f"; one has waited {row.running_ms:.0f} ms for {row.wait_event_type} {row.wait_event}"
+    return ""
+
+
+def _about_targets(stats: ServiceStats, server: ServerFigures | None) -> Iterator[Advice]:
     """Why answers are slower than their targets: the statement that took most of their time."""
     results = [found for found in targets.evaluate(stats) if found.status == "missed" and found.unit == "ms"]
     for name, group in _LATENCY_GROUPS.items():
@@ -109,12 +157,12 @@ def _about_targets(stats: ServiceStats) -> Iterator[Advice]:
         ]
         if missed and uses:
             use, worst = max(uses, key=lambda found: (found[0].slow, found[0].total_ms))
+            advice, action = _look_at(worst)
             yield Advice(
-                f"{name}.slow", "high", f"{missed[-1].name} is over its target: {worst.name} takes the time",
+                f"{name}.slow", "high", f"Reports: {missed[-1].name} is over its target, {worst.name} takes the time",
                 f"{missed[-1].five_minutes.display} where {missed[-1].target} is asked for; {worst.name}: {use.calls}"
                 f" calls for these, {use.total_ms / use.calls:.0f} ms on average, {use.slow} slow",
-                "Look at its plan and at what it waits for; it reads " + (", ".join(worst.tables) or "no table") + ".",
-                f"EXPLAIN (ANALYZE, BUFFERS) {worst.text[:500]}",
+                advice, action,
             )  # fmt: skip
     slow = [found for found in results if found.id.startswith("ingest.")]
     if slow:
@@ -122,13 +170,24 @@ def _about_targets(stats: ServiceStats) -> Iterator[Advice]:
         commits, blocked = window.histogram(targets.GROUP_MS), window.histogram(HUB_BLOCK)
         by_disk = commits.quantile(0.99) > blocked.quantile(0.99)
         yield Advice(
-            "ingest.slow", "high", f"{slow[-1].name} is over its target",
+            "ingest.slow", "high", f"Ingestion: {slow[-1].name} is over its target",
             f"{slow[-1].five_minutes.display} where {slow[-1].target} is asked for; group commits p99"
-            f" {commits.quantile(0.99):.0f} ms, processes held up p99 {blocked.quantile(0.99):.0f} ms",
-            "PostgreSQL takes long to commit: look at its disk, at locks and at what else it does." if by_disk
+            f" {commits.quantile(0.99):.0f} ms, processes held up p99 {blocked.quantile(0.99):.0f} ms"
+            + _commits_wait_for(server),
+            "PostgreSQL takes long to commit: look at its disk, at locks, triggers and at what else it does." if by_disk
             else "The processor is short: fewer workers than cores, or less beside them.",
-            "EXPLAIN the statements that run beside ingest.store" if by_disk else "WEB_CONCURRENCY",
+            _WAITS if by_disk else "WEB_CONCURRENCY",
         )  # fmt: skip
+
+
+def _ask_redis(url: str | None) -> str:
+    """The command that shows whether Redis answers, without the password that the setting may hold."""
+    try:
+        parts = urlsplit(url or "")
+        host, port = parts.hostname, parts.port or 6379
+    except ValueError:  # several hosts: Sentinel, a cluster
+        return "REDIS_URL"
+    return f"redis-cli -h {host} -p {port} ping" if host and "," not in host else "REDIS_URL"
 
 
 def _about_cache(stats: ServiceStats, config: Config) -> Iterator[Advice]:
@@ -138,8 +197,8 @@ def _about_cache(stats: ServiceStats, config: Config) -> Iterator[Advice]:
         yield Advice(
             "cache.redis_away", "high", "Redis does not answer; memory stands in",
             f"{len(away)} of {len(sides)} processes, since {away[-1].at[:19]}: {away[-1].reason[:120]}",
-            "Each process computes and keeps its own answers meanwhile, and goes back by itself. Start Redis again.",
-            "REDIS_URL",
+            "Start Redis again. Each process computes and keeps its own answers meanwhile, and goes back by itself.",
+            _ask_redis(config.redis_url),
         )  # fmt: skip
     hits, lookups = targets.cache_hit_percent(stats.window(FIVE_MINUTES_S))
     web = sum(1 for process in stats.processes if process.role == "web")
@@ -194,10 +253,15 @@ def _about_server(server: ServerFigures) -> Iterator[Advice]:
         )  # fmt: skip
     for blocked in server.blocked[:3]:
         if blocked.waiting_ms > 1000:
+            holder = next((row for row in server.longest_running if row.pid in blocked.blocked_by), None)
+            # Who holds a lock and does nothing has no statement to cancel.
+            idle = holder is not None and holder.state.startswith("idle")
+            who = "" if holder is None else f", held by {holder.application}, {holder.state}"
+            pid = holder.pid if holder is not None else blocked.blocked_by[0]
             yield Advice(
                 f"server.blocked.{blocked.pid}", "high", "A statement waits for a lock",
-                f"{blocked.waiting_ms / 1000:.1f} s", f"{blocked.query[:200]}",
-                f"SELECT pg_cancel_backend({blocked.blocked_by[0]})",
+                f"{blocked.waiting_ms / 1000:.1f} s{who}", f"It waits: {blocked.query[:200]}",
+                f"SELECT pg_{'terminate' if idle else 'cancel'}_backend({pid})",
             )  # fmt: skip
     if server.statements is None:
         yield Advice(

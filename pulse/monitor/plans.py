@@ -1,20 +1,27 @@
 """The plan of a named statement, made by PostgreSQL without running it and without anybody's parameters."""
 
 import re
-import threading
-import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from time import time
 
 import msgspec
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from sqlalchemy.dialects.postgresql import psycopg2
 from sqlalchemy.exc import DBAPIError
 
 from pulse.errors import NotFound
+from pulse.monitor import files
+from pulse.monitor.service import ServiceStats
 from pulse.storage.sql import load_queries
 
 # Plans change with statistics, slowly; planning a large statement costs PostgreSQL some milliseconds.
 KEEP_S = 3600.0
+FILE_NAME = "plans.json"
 MAX_PLANS = 500
+# Made in one round by the background worker: a service that has just become slow has other work.
+MOST_AT_ONCE = 5
 _NAME = re.compile(r"([a-z_]{1,60})\.([a-z0-9_]{1,60})")
 _PLANNED = re.compile(r"\s*(?:/\*.*?\*/\s*)?(?:select|insert|update|delete|merge|with|values)\b", re.I | re.S)
 
@@ -28,25 +35,64 @@ class Plan(msgspec.Struct, rename="camel", frozen=True):
     problem: str | None = None
 
 
-class PlanBook:
-    """Plans made so far, each for an hour."""
+class _Kept(msgspec.Struct):
+    made_at: float
+    plan: Plan
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._plans: dict[str, tuple[float, Plan]] = {}
+
+class PlanBook:
+    """Plans made so far, each for an hour; all processes of a node write and read the same book."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def known(self) -> dict[str, Plan]:
+        """The plans that are not too old, by the name of the statement."""
+        return {name: kept.plan for name, kept in self._read().items() if 0 <= time() - kept.made_at < KEEP_S}
 
     def find(self, connection: Connection, name: str) -> Plan:
         """The plan of the block `module.block`. Raises NotFound for a name that is not a block of ours."""
         statement = find_block(name)
-        with self._lock:
-            made_at, plan = self._plans.get(name, (float("-inf"), None))
-        if plan is None or time.monotonic() - made_at > KEEP_S:
+        plan = self.known().get(name)
+        if plan is None:
             plan = explain(connection, name, statement)
-            with self._lock:
-                if len(self._plans) >= MAX_PLANS:
-                    self._plans.clear()
-                self._plans[name] = (time.monotonic(), plan)
+            self._add(plan)
         return plan
+
+    def make_missing(self, engine: Engine, names: Iterable[str]) -> int:
+        """Make the plans that nobody has asked for yet, of at most MOST_AT_ONCE statements; return of how many."""
+        known = self.known()
+        missing = [name for name in names if name not in known][:MOST_AT_ONCE]
+        if missing:
+            with engine.begin() as connection:
+                for name in missing:
+                    self.find(connection, name)
+        return len(missing)
+
+    def _read(self) -> dict[str, _Kept]:
+        with suppress(OSError, msgspec.MsgspecError):
+            return msgspec.json.decode((self._folder / FILE_NAME).read_bytes(), type=dict[str, _Kept])
+        return {}
+
+    def _add(self, plan: Plan) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with files.locked(self._folder, "plans.lock"):
+            book = self._read() if len(self._read()) < MAX_PLANS else {}
+            book[plan.name] = _Kept(time(), plan)
+            draft = self._folder / f"{FILE_NAME}.draft"
+            draft.write_bytes(msgspec.json.encode(book))
+            draft.replace(self._folder / FILE_NAME)
+
+
+def list_slow(stats: ServiceStats) -> list[str]:
+    """The named statements that were slow since the last reset, those with most slow runs first."""
+    slow = sorted((found for found in stats.statements if found.slow), key=lambda found: -found.slow)
+    names = []
+    for found in slow:
+        with suppress(NotFound):
+            find_block(found.name)
+            names.append(found.name)
+    return names
 
 
 def find_block(name: str) -> str:

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -19,6 +20,8 @@ from pulse.monitor.advice import Advice, advise
 from pulse.monitor.database import ServerFigures, read_server
 from pulse.monitor.plans import Plan, PlanBook
 from pulse.monitor.service import ServiceStats
+from pulse.storage.engine import Database, build_engine
+from pulse.storage.pool import start_reaper
 from pulse.web import access
 from pulse.web.http import Api, answer_json
 from pulse.web.service import service
@@ -69,13 +72,8 @@ class View(Generic[T]):
             return self._found, self._reason
 
     def _ask(self) -> tuple[T | None, str]:
-        database = service().database
-        pool = database.pools().get("primary")
-        # Who looks why everything hangs must not hang as well.
-        if pool is not None and pool.in_use >= pool.max:
-            return None, "every connection of this process is in use"
         try:
-            with database.begin() as connection:
+            with _look_from().begin() as connection:
                 connection.execute(text(f"/* monitor.timeout */ SET LOCAL statement_timeout = {SERVER_TIMEOUT_MS}"))
                 return self._read(connection), ""
         except PulseError as error:
@@ -83,6 +81,25 @@ class View(Generic[T]):
         except DBAPIError as error:
             log.warning("figures could not be read from PostgreSQL: %s", str(error.orig).strip())
             return None, "PostgreSQL refused; the log says why"
+
+
+def _look_from() -> Database:
+    """The connections to look through: the reports', or one of its own while all of those are in use.
+
+    Who looks why everything hangs must neither hang as well nor be told nothing.
+    """
+    parts = service()
+    pool = parts.database.pools().get("primary")
+    if pool is None or pool.in_use < pool.max:
+        return parts.database
+    spare: Database | None = current_app.extensions.get("pulse.spare")
+    if spare is None:
+        own = replace(parts.config, database_pool_max=1, database_pool_min=0, database_pool_acquire_timeout_ms=1_000)
+        url = parts.database.primary.url.render_as_string(hide_password=False)
+        engine = build_engine(own, url, application_name="pulse-monitor", statement_timeout_ms=SERVER_TIMEOUT_MS)
+        start_reaper(engine.pool)  # type: ignore[arg-type]
+        spare = current_app.extensions["pulse.spare"] = Database(engine)
+    return spare
 
 
 def _view(name: str, read: Callable[[Connection], T], keep_s: float = SERVER_VIEW_S) -> tuple[T | None, str]:
@@ -194,10 +211,18 @@ def overview() -> Response:
     )
 
 
-@api("GET", "/performance/queries", "Statements by time, table, type and route; recent and slow ones", scope="admin")
+@api(
+    "GET", "/performance/queries", "Statements by time, table, type and route; recent and slow ones with their plans",
+    scope="admin",
+)  # fmt: skip
 def queries() -> Response:
-    """Answer the queries part."""
-    return _fresh(report.report_queries(shared.collect()))
+    """Answer the queries part; slow runs of named statements come with the plan, once the background made it."""
+    part = report.report_queries(shared.collect())
+    known = PlanBook(_folder()).known()
+    for run in part["statistics"]["topSlowQueries"]:
+        plan = known.get(run["name"])
+        run["plan"] = plan.plan if plan is not None else None
+    return _fresh(part)
 
 
 @api(
@@ -206,7 +231,7 @@ def queries() -> Response:
 )  # fmt: skip
 def plan(name: str) -> Response:
     """Answer a plan, made at most once an hour. Raises NotFound for a name that is no block of ours."""
-    book: PlanBook = current_app.extensions.setdefault("pulse.plans", PlanBook())
+    book = PlanBook(_folder())
     return _fresh(service().database.run(lambda connection: book.find(connection, name)))
 
 

@@ -1,10 +1,16 @@
 """Every statement of the service can be shown with its plan, and none is run for it."""
 
+import time
+from pathlib import Path
+
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from pulse.errors import NotFound
-from pulse.monitor.plans import PlanBook, explain, find_block
+from pulse.monitor import plans
+from pulse.monitor.plans import Plan, PlanBook, explain, find_block
+from pulse.monitor.recorder import Recorder
+from pulse.monitor.service import add_up
 from pulse.storage.sql import SQL_DIR, load_queries
 
 
@@ -22,12 +28,39 @@ def test_every_named_statement_has_a_plan_or_a_reason(engine: Engine) -> None:
     assert "no plan" in reasons["schema.create_migrations_table"]
 
 
-def test_a_write_is_planned_and_not_done(engine: Engine) -> None:
+def test_a_write_is_planned_and_not_done(engine: Engine, tmp_path: Path) -> None:
     with engine.begin() as connection:
         before = connection.execute(text("SELECT count(*) FROM service_secrets")).scalar()
-        found = PlanBook().find(connection, "visitor.offer_secret")
+        found = PlanBook(tmp_path).find(connection, "visitor.offer_secret")
         assert found.plan[0].startswith("Insert on service_secrets")
         assert connection.execute(text("SELECT count(*) FROM service_secrets")).scalar() == before
+
+
+def test_slow_statements_are_planned_once_an_hour_for_all_processes(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def make(connection: Connection, name: str, statement: str) -> Plan:
+        made.append(name)
+        return explain(connection, name, statement)
+
+    monkeypatch.setattr(plans, "explain", make)
+    recorder = Recorder()
+    recorder.slow_ms = 10.0
+    for name, ms in (("events.page", 50.0), ("visitor.offer_secret", 9.0), ("unknown.block", 90.0)):
+        recorder.note_query(f"/* {name} */ SELECT 1", ms, 1)
+    recorder.note_query("SELECT 'of no name'", 99.0, 1)
+    slow = plans.list_slow(add_up([recorder.snapshot()], time.time()))
+    assert slow == ["events.page"]
+    first, second = PlanBook(tmp_path), PlanBook(tmp_path)
+    assert (first.make_missing(engine, slow), second.make_missing(engine, slow)) == (1, 0)
+    with engine.begin() as connection:
+        assert second.find(connection, "events.page") == first.known()["events.page"]
+        assert made == ["events.page"]
+        monkeypatch.setattr(plans, "KEEP_S", 0.0)
+        second.find(connection, "events.page")
+    assert made == ["events.page"] * 2
 
 
 @pytest.mark.parametrize("name", ["", "x", "none.none", "schema.none", "../../etc.passwd", "schema.__class__"])

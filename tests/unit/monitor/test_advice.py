@@ -1,8 +1,10 @@
 """Advice names what is wrong, the figure behind it and what to do."""
 
+from dataclasses import replace
+
 from pulse.config import Config
 from pulse.monitor.advice import Advice, advise
-from pulse.monitor.database import ServerFigures
+from pulse.monitor.database import BlockedQuery, RunningQuery, ServerFigures
 from pulse.monitor.histogram import Histogram
 from pulse.monitor.service import Process, ServiceStats
 from pulse.monitor.snapshot import CacheSide, RouteUse, Slice, StatementFigures
@@ -81,3 +83,51 @@ def test_few_look_ups_say_nothing_about_the_cache() -> None:
     assert _advice(stats, "cache.hits") is None
     stats.slices[NOW - 10].counts = {"cache/a/hits": 50, "cache/a/misses": 150}
     assert _advice(stats, "cache.hits") is not None
+
+
+def test_a_pool_that_is_too_large_is_advised_and_nothing_urgent() -> None:
+    def at(used: float, requests: int) -> Advice | None:
+        samples = {"pool/used_percent": _times(*[used] * 20), "request/GET /": _times(*[1.0] * requests)}
+        return _advice(_stats(samples), "pool.spare")
+
+    found = at(12.0, 30_000)
+    assert found is not None
+    assert (found.severity, found.action) == ("low", "DATABASE_POOL_MAX=3")
+    assert "12.0% used" in found.figure
+    assert at(60.0, 30_000) is None
+    assert at(12.0, 100) is None  # without load it says nothing about the pool
+
+
+def test_a_slow_write_is_never_advised_to_be_run() -> None:
+    def at(kind: str) -> str:
+        stats = _stats({"query": _times(*[1.0] * 80, *[200.0] * 20)})
+        stats.slices[NOW - 10].counts["query/slow"] = 20
+        stats.statements = [StatementFigures("a.b", "TEXT", kind, ("t",), slow=20, times=_times(200.0))]
+        found = _advice(stats, "queries.slow")
+        assert found is not None and found.action is not None
+        return found.action
+
+    assert at("SELECT") == "EXPLAIN (ANALYZE, BUFFERS) TEXT"
+    assert "TEXT" not in at("INSERT") and "pg_stat_activity" in at("INSERT")
+
+
+def test_who_holds_a_lock_is_named_and_ended_as_it_must_be() -> None:
+    server = ServerFigures("18", None, 1, 100.0, 0, 0, 0, 0, 0, 100, False)  # type: ignore[arg-type]
+    server.blocked = [BlockedQuery(7, [9], 3_000.0, "SELECT ? FROM t")]
+    actions = {}
+    for state in ("idle in transaction", "active"):
+        server.longest_running = [RunningQuery(9, "psql", state, 9_000.0, 9_000.0, None, None, "LOCK TABLE t")]
+        (found,) = [item for item in advise(_stats(), server, Config()) if item.id == "server.blocked.7"]
+        assert f"held by psql, {state}" in found.figure
+        actions[state] = found.action
+    assert list(actions.values()) == ["SELECT pg_terminate_backend(9)", "SELECT pg_cancel_backend(9)"]
+
+
+def test_redis_is_asked_without_its_password() -> None:
+    for url, action in {
+        "rediss://user:hush@cache.example:6380/1": "redis-cli -h cache.example -p 6380 ping",
+        "redis+sentinel://:hush@a:26379,b:26379/mymaster/0": "REDIS_URL",
+    }.items():
+        quiet = ServerFigures("18", None, 1, 100.0, 0, 0, 0, 0, 0, 100, False)  # type: ignore[arg-type]
+        found = advise(_stats(None, _process(1, "memory")), quiet, replace(Config(), redis_url=url))
+        assert next(item.action for item in found if item.id == "cache.redis_away") == action

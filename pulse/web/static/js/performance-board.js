@@ -10,8 +10,11 @@ const MARKS = { met: ["✓", " met"], missed: ["✕", " missed"], noData: ["", "
 const MOST_NAMED = 4;
 const LAG_LIMIT_S = 30;
 
-// From 100 on without decimals, cut off rather than rounded: 199.99 must not read as the 200 it stays under.
-const written = ({ value, display }) => spaced(value >= 100 ? display.replace(/\.\d+/, "") : display);
+// Three figures, cut off rather than rounded: 199.99 must not read as the 200 it stays under.
+const written = ({ value, display }) => {
+  const places = value >= 100 ? 0 : value >= 10 ? 1 : 2;
+  return spaced(display.replace(/\.\d+/, decimals => (places ? decimals.slice(0, places + 1) : "")));
+};
 
 const actual = (label, of) => ({
   label, number: true,
@@ -21,9 +24,11 @@ const actual = (label, of) => ({
   title: target => `${count(of(target).samples)} samples`,
 });
 
-const SAID = { met: "met", missed: "missed", noData: "no data" };
-/** "missed since 12:03:10". */
-const standing = target => (target.since ? `${SAID[target.status]} since ${whenShort(target.since)}` : SAID[target.status]);
+/** "since 12:03"; a rate nobody asked for is neither met nor missed. */
+const standing = target => {
+  if (target.status === "noData" && target.fiveMinutes.value !== null) return "fewer were sent";
+  return target.since && target.status !== "noData" ? `since ${whenShort(target.since)}` : "";
+};
 
 const TARGET_COLUMNS = [
   { label: "Target", of: target => capitalised(target.name), title: target => target.note || "", note: standing },
@@ -42,7 +47,7 @@ const available = (label, of) => ({
   title: row => `${count(of(row).availableMinutes)} of ${count(of(row).minutes)} minutes since ${when(of(row).since)}`,
 });
 const AVAILABILITY_COLUMNS = [
-  { label: "Availability", of: () => "Available", note: () => "minutes ready, under 1 % failed" },
+  { label: "Availability", of: () => "Available", note: () => "of all minutes", title: () => "Minutes in which the service was ready and under 1 % of its requests failed" },
   { label: "Should be", number: true, of: row => `> ${spaced(row.target)}`, tone: () => "none" },
   available("24 h", row => row.day),
   available("30 d", row => row.month),

@@ -142,17 +142,18 @@ function makeDetails() {
   };
 }
 
-const SLOW_COLUMNS = [
-  { label: "Statement", of: run => shortName(run.name), mono: true, title: run => run.query.slice(0, 300),
+const runColumns = (open, limitMs) => [
+  { label: "Statement", of: run => shortName(run.name), mono: true, title: run => run.query.slice(0, 300), open,
     note: run => (run.route ? `${run.method || ""} ${run.route}` : "in the background") },
-  { label: "Took", number: true, of: run => ms(run.durationMs), tone: () => "bad" },
+  { label: "Took", number: true, of: run => ms(run.durationMs), tone: run => (run.durationMs >= limitMs() ? "bad" : "") },
   { label: "Rows", number: true, of: run => count(run.rows) },
   { label: "At", number: true, of: run => when(run.timestamp) },
 ];
 const latest = { label: "Latest", runs: (statistics, limitMs) => [...new Map([...statistics.recentQueries, ...statistics.topSlowQueries]
-  .filter(run => run.durationMs > limitMs).map(run => [runKey(run), run])).values()]
+  .filter(run => run.durationMs >= limitMs).map(run => [runKey(run), run])).values()]
   .sort((one, other) => Date.parse(other.timestamp) - Date.parse(one.timestamp)) };
 const slowest = { label: "Slowest", runs: statistics => statistics.topSlowQueries };
+const recent = { label: "All recent", runs: statistics => statistics.recentQueries, empty: "No query has been run yet" };
 const runKey = run => `${run.timestamp} ${run.durationMs} ${run.name}`;
 
 const sumColumns = name => [
@@ -207,7 +208,11 @@ function makeTabbed(id, label, tabs, tableOf) {
 /** Everything about queries: `show(queries, system)`. */
 export function makeQueries() {
   const details = makeDetails();
-  let monitored = true, limit = "";
+  let monitored = true, limit = "", limitMs = 0, known = [];
+  const openRun = run => {
+    const row = known.find(one => keyOf(one) === keyOf(run));
+    if (row) details.open(row);
+  };
   const nothing = text => () => (monitored ? text() : "The query monitor is off (ENABLE_QUERY_MONITORING=false)");
   const statements = makeTable({
     caption: "Statements since the last reset", columns: statementColumns(row => details.open(row)), key: keyOf, sortBy: "total",
@@ -215,8 +220,8 @@ export function makeQueries() {
   });
   const card = cardOf("statements");
   card.body.append(makeList("Statements", statements.element));
-  const slow = makeTabbed("slow", "Slow queries:", [latest, slowest], () => makeTable({
-    caption: "Slow queries", columns: SLOW_COLUMNS, key: runKey, empty: nothing(() => `No query took longer than ${limit}`) }));
+  const slow = makeTabbed("slow", "Slow queries:", [latest, slowest, recent], tab => makeTable({
+    caption: "Slow queries", columns: runColumns(openRun, () => limitMs), key: runKey, empty: nothing(() => tab.empty || `No query took longer than ${limit}`) }));
   const groups = makeTabbed("groups", "Queries by", GROUPS, tab => makeTable({
     caption: `Queries by ${tab.label.toLowerCase()}`, columns: sumColumns(tab.label), key: row => row.name, sortBy: "total",
     empty: nothing(() => "No statement has been run yet") }));
@@ -224,12 +229,14 @@ export function makeQueries() {
     show(queries, system) {
       monitored = system.queryMonitoringEnabled;
       limit = ms(system.slowQueryThreshold);
+      limitMs = numberOf(system.slowQueryThreshold);
+      known = queries.statements;
       const { statistics } = queries;
       setText(card.aside, `${count(statistics.totalQueries)} queries, ${ms(statistics.averageDuration)} on average, ${count(statistics.errors)} failed`);
       statements.show(queries.statements);
       details.follow(queries.statements);
       setText(slow.card.aside, `over ${limit}`);
-      slow.show(tab => tab.runs(statistics, numberOf(system.slowQueryThreshold)));
+      slow.show(tab => tab.runs(statistics, limitMs));
       groups.show(tab => tab.rows(queries));
     },
   };

@@ -48,7 +48,7 @@ async function loadOverview(signal) {
   queries.show(overview.queries, overview.system);
   database.show(overview.database);
   cache.show(overview.cache, overview.system);
-  ingestion.show(overview.ingestion, overview.system);
+  ingestion.show(overview.ingestion, overview.system, overview.latency.eventLoopBlocked);
   routes.show(overview.latency);
   setText(byId("updated"), `Updated ${clock(new Date())}`);
 }
