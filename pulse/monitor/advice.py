@@ -8,7 +8,7 @@ import msgspec
 
 from pulse.config import Config
 from pulse.monitor import targets
-from pulse.monitor.database import ServerFigures
+from pulse.monitor.database import BlockedQuery, ServerFigures
 from pulse.monitor.service import FIVE_MINUTES_S, ServiceStats
 from pulse.monitor.shared import HUB_BLOCK
 from pulse.monitor.snapshot import StatementFigures
@@ -42,13 +42,14 @@ def advise(
                    "Events wait or go to the spool meanwhile; see the log and the pool.", "DATABASE_URL")
         )  # fmt: skip
     else:
-        found += advise_server(server)
+        # Who holds a lock is the cause of much that stands above.
+        found = [*_about_locks(server), *found, *_about_server(server), *_about_tables(server)]
     return sorted(found, key=lambda item: ("high", "medium", "low").index(item.severity))
 
 
 def advise_server(server: ServerFigures) -> list[Advice]:
     """What PostgreSQL's own view of itself alone says."""
-    return [*_about_server(server), *_about_tables(server)]
+    return [*_about_locks(server), *_about_server(server), *_about_tables(server)]
 
 
 def _about_pool(stats: ServiceStats, config: Config) -> Iterator[Advice]:
@@ -251,18 +252,6 @@ def _about_server(server: ServerFigures) -> Iterator[Advice]:
             "Give it more memory for what is used most (a quarter of the machine's).",
             "ALTER SYSTEM SET shared_buffers = '1GB'",
         )  # fmt: skip
-    for blocked in server.blocked[:3]:
-        if blocked.waiting_ms > 1000:
-            holder = next((row for row in server.longest_running if row.pid in blocked.blocked_by), None)
-            # Who holds a lock and does nothing has no statement to cancel.
-            idle = holder is not None and holder.state.startswith("idle")
-            who = "" if holder is None else f", held by {holder.application}, {holder.state}"
-            pid = holder.pid if holder is not None else blocked.blocked_by[0]
-            yield Advice(
-                f"server.blocked.{blocked.pid}", "high", "A statement waits for a lock",
-                f"{blocked.waiting_ms / 1000:.1f} s{who}", f"It waits: {blocked.query[:200]}",
-                f"SELECT pg_{'terminate' if idle else 'cancel'}_backend({pid})",
-            )  # fmt: skip
     if server.statements is None:
         yield Advice(
             "server.statements", "low", "PostgreSQL's own statement statistics are off", "not installed",
@@ -275,6 +264,26 @@ def _about_server(server: ServerFigures) -> Iterator[Advice]:
                 f"server.replica.{replica.name}", "medium", f"The replica {replica.name} is behind",
                 f"{replica.lag_s:.0f} s", "Reports go to the primary meanwhile.", None,
             )  # fmt: skip
+
+
+def _about_locks(server: ServerFigures) -> Iterator[Advice]:
+    """Who keeps others waiting for longer than a second, longest wait first."""
+    waiting: dict[int, list[BlockedQuery]] = {}
+    for blocked in server.blocked:
+        if blocked.waiting_ms > 1000 and blocked.blocked_by:
+            waiting.setdefault(blocked.blocked_by[0], []).append(blocked)
+    for pid, behind in list(waiting.items())[:3]:
+        holder = next((row for row in server.longest_running if row.pid == pid), None)
+        # Who holds a lock and does nothing has no statement to cancel.
+        idle = holder is not None and holder.state.startswith("idle")
+        who = f" by {holder.application}, {holder.state}" if holder is not None else ""
+        yield Advice(
+            f"server.blocked.{pid}", "high",
+            "A statement waits for a lock" if len(behind) == 1 else f"{len(behind)} statements wait for a lock",
+            f"{max(found.waiting_ms for found in behind) / 1000:.1f} s, held{who} (process {pid} of PostgreSQL)",
+            f"It waits: {behind[0].query[:200]}" if len(behind) == 1 else f"First of them: {behind[0].query[:200]}",
+            f"SELECT pg_{'terminate' if idle else 'cancel'}_backend({pid})",
+        )  # fmt: skip
 
 
 def _about_tables(server: ServerFigures) -> Iterator[Advice]:

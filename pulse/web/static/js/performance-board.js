@@ -26,7 +26,7 @@ const actual = (label, of) => ({
 
 /** "since 12:03"; a rate nobody asked for is neither met nor missed. */
 const standing = target => {
-  if (target.status === "noData" && target.fiveMinutes.value !== null) return "fewer were sent";
+  if (target.status === "noData" && target.fiveMinutes.value !== null) return "fewer sent";
   return target.since && target.status !== "noData" ? `since ${whenShort(target.since)}` : "";
 };
 
