@@ -123,7 +123,9 @@ def test_shows_the_service(page: Page, busy: str, problems: list[str]) -> None:
         "Alerts": "No alert has been raised",
     }.items():  # fmt: skip
         expect(page.get_by_role("region", name=card, exact=True)).to_contain_text(text)
-    expect(page.get_by_role("region", name="Database", exact=True)).to_contain_text("Found in memory")
+    database = page.get_by_role("region", name="Database", exact=True)
+    for fact in ("Found in memory", "waited for", "Every index over 1 MB", "pg_stat_statements is not installed"):
+        expect(database).to_contain_text(fact)
     page.request.get(f"{busy}/api/v1/projects/1/analytics?limit=7")
     expect(page.get_by_role("region", name="Cache", exact=True)).to_contain_text("analytics")
     assert problems == []
@@ -203,6 +205,16 @@ def test_statement_opens_in_full_by_keyboard(page: Page, busy: str) -> None:
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
     expect(button).to_be_focused()
+
+
+def test_a_run_opens_its_statement(page: Page, busy: str) -> None:
+    page.goto(f"{busy}/performance")
+    shown(page)
+    card = page.locator("#slow")
+    expect(card.get_by_role("tabpanel")).to_contain_text("No query took longer than 100 ms")
+    card.get_by_role("tab", name="All recent").click()
+    card.get_by_role("button", name="ingest.store").first.click()
+    expect(page.get_by_role("dialog", name="ingest.store")).to_contain_text("Mean time over the last 24 hours")
 
 
 def test_tabs_by_keyboard(page: Page, busy: str) -> None:
