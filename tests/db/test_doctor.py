@@ -20,6 +20,7 @@ from pulse.config import Config
 from pulse.jobs import _LEADER_LOCK
 from pulse.load.service import find_free_port
 from pulse.monitor.files import OwnFile, folder_of
+from pulse.monitor.recorder import Recorder
 from pulse.storage.projects import ensure_development_project
 from pulse.storage.schema import wanted_partitions
 
@@ -70,9 +71,7 @@ def test_a_sound_installation(
 ) -> None:
     monkeypatch.setitem(globals(), "QUIET", ())
     own = OwnFile(folder_of(config.data_dir))
-    from pulse.monitor.recorder import recorder
-
-    own.write(recorder.snapshot("web", time.time()))
+    own.write(Recorder().snapshot("web", time.time()))  # this process's own may have been reset by another test
     with closing(redis.Redis.from_url(valkey_url)) as client:
         client.config_set("maxmemory", "64mb")
         client.config_set("maxmemory-policy", "allkeys-lru")
