@@ -72,8 +72,8 @@ bench-monitor: $(VENV)/dev.stamp ## what the query monitor costs a query
 bench-tuning: $(VENV)/dev.stamp ## batch sizes, pool sizes, caches: the figures behind the tuning guide
 	@$(BIN)/python -m tests.load.bench_tuning
 
-benchmarks: $(VENV)/dev.stamp ## every benchmark, and docs/PERFORMANCE.md made of the results (SHORT=1: minutes, not hours)
-	@$(BIN)/python -m tests.load.benchmarks $(if $(SHORT),--short)
+benchmarks: $(VENV)/dev.stamp ## every benchmark, and docs/PERFORMANCE.md made of the results; SHORT=1 or FULL=1 for less or more
+	@$(BIN)/python -m tests.load.benchmarks $(if $(SHORT),--short) $(if $(FULL),--full) $(if $(AGAIN),--again)
 
 clean: ## remove the virtual environment and caches (data in var/ stays)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

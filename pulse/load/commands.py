@@ -12,7 +12,8 @@ import click
 from rich.console import Console
 
 from pulse.load import service
-from pulse.load.compare import choose_sides, show_changes
+from pulse.load.alternation import fill, measure_in_turn
+from pulse.load.compare import ENOUGH_RUNS, choose_sides, show_changes
 from pulse.load.demo import HISTORY_DAYS, Demo
 from pulse.load.history import FILE_NAME, read_runs
 from pulse.load.runner import LoadTest, Settings, check_ready, default_processes
@@ -28,7 +29,6 @@ _api_key = click.option(
     "--api-key", envvar="API_KEY", default="test_api_key", show_default=True, help="A key that may ingest and read."
 )
 _project_id = click.option("--project-id", envvar="PROJECT_ID", type=int, default=1, show_default=True)
-
 
 
 
@@ -70,19 +70,29 @@ def demo(
         raise click.ClickException(f"The service refused events: {counts.last_message}")
 
 
+def _load_options(command: F) -> F:
+    """Add what both commands that send a load can be told about it."""
+    options = (
+        _number("--rate", "LOAD_RATE", click.IntRange(100), 10_000, "Events a second."),
+        _number("--ramp", "LOAD_RAMP_S", click.FloatRange(0), 10, "Seconds to the full rate."),
+        _number("--steady", "LOAD_STEADY_S", click.FloatRange(1), 40, "Seconds at the full rate; these are judged."),
+        _number("--spike", "LOAD_SPIKE_S", click.FloatRange(0), 10, "Seconds at one and a half times the rate."),
+        _number("--readers", "LOAD_READERS", click.IntRange(1), 60, "People reading reports."),
+        _number("--queries", "LOAD_QUERY_S", click.FloatRange(1), 40, "Seconds they read."),
+        _number("--processes", "LOAD_PROCESSES", click.IntRange(1, 64), None, "Generators; default half the cores."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 @click.command("load-test")
 @_base_url
 @_api_key
 @_project_id
 @click.option("--start", is_flag=True, help="Start a service of its own first, in a folder that is removed afterwards.")
 @click.option("--smoke", is_flag=True, help="Half a minute, gently: does nothing fail, is every accepted event stored?")
-@_number("--rate", "LOAD_RATE", click.IntRange(100), 10_000, "Events a second.")
-@_number("--ramp", "LOAD_RAMP_S", click.FloatRange(0), 10, "Seconds to the full rate.")
-@_number("--steady", "LOAD_STEADY_S", click.FloatRange(1), 40, "Seconds at the full rate; these are judged.")
-@_number("--spike", "LOAD_SPIKE_S", click.FloatRange(0), 10, "Seconds at one and a half times the rate.")
-@_number("--readers", "LOAD_READERS", click.IntRange(1), 60, "People reading reports.")
-@_number("--queries", "LOAD_QUERY_S", click.FloatRange(1), 40, "Seconds they read.")
-@_number("--processes", "LOAD_PROCESSES", click.IntRange(1, 64), None, "Generator processes; default half the cores.")
+@_load_options
 @click.option("--output", type=_FOLDER, default=Path(), help="Where results and history go; default here.")
 def load_test(
     base_url: str, api_key: str, project_id: int, start: bool, smoke: bool, rate: int, ramp: float, steady: float,
@@ -92,14 +102,14 @@ def load_test(
     chosen = Settings(rate, ramp, steady, spike, readers, queries, processes or default_processes())
     if smoke:
         chosen = replace(Settings.for_smoke(), processes=processes or 1)
-    with service.own_service() if start else nullcontext((base_url, None)) as (url, _):
+    with service.own_service() if start else nullcontext((base_url, None)) as (url, data_dir):
         if start:
             api_key, project_id = service.API_KEY, 1
-        check_ready(url, api_key)
-        test = LoadTest(url, api_key, project_id, chosen, output, console)
+        check_ready(url, api_key, project_id)
+        test = LoadTest(url, api_key, project_id, chosen, output, console, data_dir)
         if start and not smoke:
             with console.status("Filling six days …"):
-                Demo(url, api_key, 1, Console(quiet=True)).run(20_000, HISTORY_DAYS, 0, 1)
+                fill(url)
         passed = test.run_smoke() if smoke else test.run()
     sys.exit(0 if passed else 1)
 
@@ -107,13 +117,27 @@ def load_test(
 @click.command("load-compare")
 @click.option("--history", type=click.Path(path_type=Path, dir_okay=False), default=Path(FILE_NAME), show_default=True)
 @click.option("--against", help="The commit to compare with, by default the last other one.")
-def load_compare(history: Path, against: str | None) -> None:
+@click.option(
+    "--measure", "rounds", type=click.IntRange(1),
+    help=f"Measure both commits so often, in turn, each with a service of its own; {ENOUGH_RUNS} make a comparison.",
+)
+@_load_options
+def load_compare(
+    history: Path, against: str | None, rounds: int | None, rate: int, ramp: float, steady: float, spike: float,
+    readers: int, queries: float, processes: int | None,
+) -> None:  # fmt: skip
     """Tell noise from regression: the newest commit's load tests against an earlier one's; exits 1 on a regression.
 
-    Each figure is held against the speed of the machine in the same run; three runs a commit make a good comparison.
+    Each figure is held against the speed of the machine in the same run. With --measure 5 --against COMMIT the runs are
+    made first, in turn; without it those in the history are compared, five runs a commit at best.
     """
-    runs = read_runs(history)
-    before, after = choose_sides(runs, against)
+    if rounds:
+        if not against:
+            raise click.UsageError("--measure needs --against: which commit is this checkout to be compared with?")
+        chosen = Settings(rate, ramp, steady, spike, readers, queries, processes or default_processes())
+        before, after = measure_in_turn(against, rounds, chosen, history.resolve().parent, console)
+        sys.exit(1 if show_changes(console, before, after) else 0)
+    before, after = choose_sides(read_runs(history), against)
     if not before:
         wanted = f"of commit {against} " if against else "to compare with "
         raise click.ClickException(f"{history} holds no run {wanted}on this machine with the same settings.")

@@ -1,10 +1,13 @@
 """Noise or regression: the runs of one commit against those of another, each figure in units of the machine's speed.
 
-The spread is the median absolute deviation, times 1.4826 comparable to a standard deviation (Hampel 1974); what lies
-within three of them is noise. Few runs spread by chance, so there is a least width for each kind of figure.
+A change counts when it is wide enough to matter, wider than the spread of the runs, and unlikely to be the order of
+chance. The spread is the median absolute deviation, times 1.4826 comparable to a standard deviation (Hampel 1974). The
+chance is that of the one-sided rank test of Mann and Whitney (1947), exact, ties against the change: it asks nothing of
+how figures are distributed, so one run that a neighbour on the machine spoiled moves it by a rank and no further.
 """
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,18 +15,25 @@ from rich.console import Console
 from rich.table import Table
 
 from pulse.load.history import Run
+from pulse.load.summary import PROCESSOR
 from pulse.monitor.targets import TARGETS, show
 
 Judgement = Literal["regression", "improvement", "noise"]
 
-SPREADS = 3.0
-ENOUGH_RUNS = 3
+# Of two like sides with five runs each, all of one are worse by chance once in 252 times; with four runs once in 70.
+ENOUGH_RUNS = 5
+RARE = 0.01
+# With fewer runs no order is rare enough: then a change must be twice as wide, three spreads, and lie apart wholly.
+FEW_SPREADS = 3.0
+FEW_WIDTHS = 2.0
+# Of a long history the newest are compared: what a machine was long ago says little, and the test takes n^4 steps.
+MOST_RUNS = 20
 # The least relative change that counts, by what a figure's id ends with; tails swing more than rates.
-_LEAST = {"events": 0.05, "p50": 0.20, "p95": 0.30, "p99": 0.40, "query_average": 0.20}
+_LEAST = {"events": 0.05, "p50": 0.20, "p95": 0.30, "p99": 0.40, "query_average": 0.20, "processor": 0.10}
 # Percentages are compared by points: from 0.01 % to 0.02 % is no doubling that matters.
 _LEAST_POINTS = 1.0
-_UNITS = {target.id: target.unit for target in TARGETS}
-_NAMES = {target.id: f"{target.area}: {target.name}" for target in TARGETS}
+_UNITS = {target.id: target.unit for target in TARGETS} | dict.fromkeys(PROCESSOR, "ms")
+_NAMES = {target.id: f"{target.area}: {target.name}" for target in TARGETS} | PROCESSOR
 _MORE_IS_BETTER = {target.id for target in TARGETS if target.above is not None and target.below is None}
 _SKIPPED = {"database.pool"}  # neither more nor less of it is better
 
@@ -31,7 +41,8 @@ _SKIPPED = {"database.pool"}  # neither more nor less of it is better
 @dataclass(frozen=True, slots=True)
 class Change:
     """One figure before and after. `before` and `after` are medians at the speed of the machine in the later runs;
-    `change` and `noise` are parts of `before`, or points for percentages.
+    `change` and `noise` are parts of `before`, or points for percentages; `chance` is that of an order as clear as
+    this one, or clearer, if both sides were the same.
     """
 
     id: str
@@ -39,19 +50,21 @@ class Change:
     after: float
     change: float
     noise: float
+    chance: float
     judgement: Judgement
 
 
 def compare(before: list[Run], after: list[Run]) -> list[Change]:
-    """Compare every figure that runs of both sides have; both lists hold comparable runs."""
+    """Compare every figure that runs of both sides have; both lists hold comparable runs, oldest first."""
     changes = []
-    for target in TARGETS:
-        if target.id in _SKIPPED:
+    for id in _NAMES:
+        if id in _SKIPPED:
             continue
-        old = [(run.figures[target.id], run.speed) for run in before if target.id in run.figures]
-        new = [(run.figures[target.id], run.speed) for run in after if target.id in run.figures]
+        old, new = (
+            [(run.figures[id], run.speed) for run in runs[-MOST_RUNS:] if id in run.figures] for runs in (before, after)
+        )
         if old and new:
-            changes.append(_compare_figure(target.id, old, new))
+            changes.append(_compare_figure(id, old, new))
     return changes
 
 
@@ -61,14 +74,35 @@ def _compare_figure(id: str, old: list[tuple[float, float]], new: list[tuple[flo
     after = [_at_speed(value, unit, own, speed) for value, own in new]
     base, now = statistics.median(before), statistics.median(after)
     scale = 1.0 if unit == "%" else base or 1.0
-    least = _LEAST_POINTS if unit == "%" else _LEAST.get(id.rpartition(".")[2], 0.2)
-    if min(len(old), len(new)) < ENOUGH_RUNS:
-        least *= 2  # a single run tells only of large changes
-    noise = max(least, SPREADS * 1.4826 * max(_spread(before), _spread(after)) / scale)
     change = (now - base) / scale
-    worse = -change if id in _MORE_IS_BETTER else change
-    judgement: Judgement = "regression" if worse > noise else "improvement" if -worse > noise else "noise"
-    return Change(id, base, now, change, noise, judgement)
+    is_enough = min(len(old), len(new)) >= ENOUGH_RUNS
+    least = _LEAST_POINTS if unit == "%" else _LEAST.get(id.rpartition(".")[2], 0.2)
+    spread = 1.4826 * max(_spread(before), _spread(after)) / scale
+    noise = max(least, spread) if is_enough else max(FEW_WIDTHS * least, FEW_SPREADS * spread)
+    low, high = (before, after) if change > 0 else (after, before)
+    wins = sum(one < other for one in low for other in high)
+    chance = chance_of(wins, len(low), len(high))
+    is_apart = chance < RARE if is_enough else wins == len(low) * len(high)
+    # Twice as long is as wide a change as half as long.
+    width = abs(change) if unit == "%" or not (base and now) else max(now / base, base / now) - 1
+    judgement: Judgement = "noise"
+    if is_apart and width > noise:
+        judgement = "improvement" if (change > 0) == (id in _MORE_IS_BETTER) else "regression"
+    return Change(id, base, now, change, noise, chance, judgement)
+
+
+def chance_of(wins: int, low: int, high: int) -> float:
+    """Return the chance that, of all pairs of `low` and `high` like values, `wins` or more have the second greater."""
+    # ways[i][u]: orders of i values of one side and j of the other that have u such pairs; j grows with each round.
+    pairs = low * high
+    ways: list[list[int]] = [[1] + [0] * pairs for _ in range(low + 1)]
+    for _ in range(high):
+        fewer: Sequence[int] = ways[0]
+        for i in range(1, low + 1):
+            # The greatest value is of the second side, and greater than all i of the first, or of the first.
+            ways[i] = [(ways[i][u - i] if u >= i else 0) + fewer[u] for u in range(pairs + 1)]
+            fewer = ways[i]
+    return sum(ways[low][wins:]) / sum(ways[low])
 
 
 def _at_speed(value: float, unit: str, own: float, wanted: float) -> float:
@@ -107,22 +141,22 @@ def show_changes(console: Console, before: list[Run], after: list[Run]) -> bool:
     changes = compare(before, after)
     title = f"{_name(before)}  →  {_name(after)}"
     table = Table(title=title, title_justify="left", title_style="bold")
-    for column in ("figure", "before", "after", "change", "noise", ""):
-        table.add_column(column, justify="left" if column in ("figure", "") else "right")
+    for column in ("figure", "before", "after", "change", "noise", "chance", ""):
+        table.add_column(column, justify="left" if column in ("figure", "") else "right", no_wrap=column != "figure")
     words = {"regression": "[bold red]REGRESSION[/]", "improvement": "[green]improvement[/]", "noise": "[dim]noise[/]"}
     for change in changes:
         unit = _UNITS[change.id]
         relative = f"{change.change:+.2f} pts" if unit == "%" else f"{change.change:+.0%}"
         noise = f"±{change.noise:.2f} pts" if unit == "%" else f"±{change.noise:.0%}"
         figures = (show(change.before, unit), show(change.after, unit))
-        table.add_row(_NAMES[change.id], *figures, relative, noise, words[change.judgement])
+        table.add_row(_NAMES[change.id], *figures, relative, noise, f"{change.chance:.3f}", words[change.judgement])
     console.print(table)
     console.print(
         f"Speed of the machine (calibration): {_speed(before):,.0f} → {_speed(after):,.0f} pieces of work a second;"
         " durations before are shown as they would be at the later speed.", style="dim",
     )  # fmt: skip
     if min(len(before), len(after)) < ENOUGH_RUNS:
-        few = f"Fewer than {ENOUGH_RUNS} runs on one side: only large changes can be told from noise."
+        few = f"Fewer than {ENOUGH_RUNS} runs on one side: only large changes can be told from noise, and not all."
         console.print(few, style="dim")
     return any(change.judgement == "regression" for change in changes)
 

@@ -6,7 +6,9 @@ In the template stand, on lines of their own or within a line,
 - `{{when ingest}}`, `{{how ingest}}`: date, commit and machine; the command;
 - `{{table ingest}}`, `{{table tuning: cache in}}`: all figures of a result, or those whose names begin so;
 - `{{grid tuning: requests of}}`: the same as a grid: a line for each name up to `: `, a column for each rest;
-- `{{targets ingestion}}`: the targets of an area with every figure that tells of them;
+- `{{pivot reports: cold @ 10m}}`: a line for each report, a column for each range, `p50 / p95 / p99` in the cells;
+- `{{rest reports}}`: what no pivot shows;
+- `{{targets all}}`: every target, once, with the figure that tells of it and the commands below;
 - `{{plans reports}}`: the most expensive statements of a result with their plans.
 """
 
@@ -16,16 +18,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pulse.load.summary import INGESTION, QUERIES, is_met
+from pulse.load.summary import BELOW, INGESTION, QUERIES, is_met
 from pulse.monitor.targets import TARGETS, Target
 
 Result = dict[str, Any]
 
 NOT_MEASURED = "not measured"
 TEMPLATE, PAGE, RESULTS = "docs/performance.template.md", "docs/PERFORMANCE.md", "docs/benchmarks"
-_PLACE = re.compile(r"\{\{(?:(when|how|table|grid|targets|plans) )?([\w-]+)(?:: ([^}]+))?\}\}")
+_PLACE = re.compile(r"\{\{(?:(when|how|table|grid|pivot|rest|targets|plans) )?([\w-]+)(?:: ([^}]+))?\}\}")
 _MIX = "8 clients, mix: "
-# What tells of a target, besides the load tests: the result, and the figure in it.
+# A report over a range, and what is measured of it: `campaigns/top 30 d: cold p99 @ 10m`.
+_OF_RANGE = re.compile(r"(?P<report>\S+) (?P<range>\d+ d): (?P<part>(?:cold|warm) p\d+|rows|buffers) @ (?P<size>\w+)")
+_PIVOTS = {
+    "cold": ("cold p50", "cold p95", "cold p99"), "warm": ("warm p50", "warm p95", "warm p99"),
+    "work": ("rows", "buffers"),
+}  # fmt: skip
+# What tells of a target before the load tests do, in an open loop or on more events: the result, and the figure in it.
 _TOLD_BY = {
     "ingest.events": ("ingest", "events @ 10,000/s"),
     "ingest.single.p50": ("ingest", "single p50 @ 10,000/s"),
@@ -48,7 +56,7 @@ def render(template: str, results: Mapping[str, Result]) -> str:
     def fill(match: re.Match[str]) -> str:
         kind, name, rest = match.groups()
         if kind == "targets":
-            return show_targets(name, results)
+            return show_targets(results)
         result = results.get(name)
         if kind is None:
             if rest is None:
@@ -56,7 +64,7 @@ def render(template: str, results: Mapping[str, Result]) -> str:
             return show_figure(find(result, rest))
         if result is None:
             return NOT_MEASURED if kind in ("when", "how") else f"*{NOT_MEASURED}: there is no result named {name}*"
-        writers = {"table": show_table, "grid": show_grid}
+        writers = {"table": show_table, "grid": show_grid, "pivot": show_pivot, "rest": show_rest}
         if kind in writers:
             return writers[kind](result, rest or "")
         return {"when": describe, "how": read_command, "plans": show_plans}[kind](result)
@@ -138,17 +146,57 @@ def _write_table(head: list[str], lines: list[list[str]], words: int = 1) -> str
 
 
 def show_table(result: Result, start: str) -> str:
-    """Return a line for each figure, with its spread and its goal."""
+    """Return a line for each figure whose name begins so: goal, and spread where there were several runs."""
+    return _write_figures([row for row in result["figures"] if row["name"].startswith(start)])
+
+
+def show_rest(result: Result, start: str) -> str:
+    """Return the same for the figures that no pivot shows."""
+    rows = [row for row in result["figures"] if row["name"].startswith(start)]
+    return _write_figures([row for row in rows if not _OF_RANGE.fullmatch(row["name"])])
+
+
+def _write_figures(rows: list[Result]) -> str:
+    if not rows:
+        return f"*{NOT_MEASURED}*"
+    has_spread = any(row["least"] != row["greatest"] for row in rows)
+    has_goals = any(row["met"] is not None for row in rows)
     lines = []
-    for row in result["figures"]:
-        if not row["name"].startswith(start):
-            continue
+    for row in rows:
         below, above = row.get("below"), row.get("above")
         goal = f"< {below:g}" if below is not None else f"≥ {above:g}" if above is not None else ""
         name = f"{row['name']}, {row['unit']}" if row["unit"] else row["name"]
         median, least, greatest = (show_number(row[part], row["unit"]) for part in ("median", "least", "greatest"))
-        lines.append([name, median, f"{least} to {greatest}", goal, _say(row["met"])])
-    return _write_table(["Figure", "Median", "Least to greatest", "Goal", ""], lines) if lines else f"*{NOT_MEASURED}*"
+        spread = [f"{least} to {greatest}"] if has_spread else []
+        lines.append([name, median, *spread, *([goal, _say(row["met"])] if has_goals else [])])
+    head = ["Figure", "Median" if has_spread else "Measured", *["Least to greatest"] * has_spread]
+    return _write_table([*head, *(["Goal", ""] if has_goals else [])], lines)
+
+
+def show_pivot(result: Result, asked: str) -> str:
+    """Return reports by ranges; in a cell stand the parts of `asked` (a name of _PIVOTS ` @ ` a size), bold if missed.
+
+    Raises ValueError for another name.
+    """
+    name, _, size = asked.partition(" @ ")
+    if name not in _PIVOTS:
+        raise ValueError(f"there is no pivot {name!r}")
+    cells: dict[str, dict[str, dict[str, str]]] = {}
+    ranges: dict[str, None] = {}
+    for row in result["figures"]:
+        found = _OF_RANGE.fullmatch(row["name"])
+        if found and found["size"] == size and found["part"] in _PIVOTS[name]:
+            text = show_number(row["median"]) if name != "work" else f"{row['median']:,.0f}"
+            text = f"**{text}**" if row["met"] is False else text
+            cells.setdefault(found["report"], {}).setdefault(found["range"], {})[found["part"]] = text
+            ranges[found["range"]] = None
+    if not cells:
+        return f"*{NOT_MEASURED}*"
+    lines = [
+        [report, *(" / ".join(filter(None, map(found.get(span, {}).get, _PIVOTS[name]))) for span in ranges)]
+        for report, found in cells.items()
+    ]
+    return _write_table(["", *ranges], lines)
 
 
 def show_grid(result: Result, start: str) -> str:
@@ -168,26 +216,28 @@ def show_grid(result: Result, start: str) -> str:
     return _write_table(["", *columns], lines)
 
 
-def show_targets(area: str, results: Mapping[str, Result]) -> str:
-    """Return a line for each target of the area and each result that tells of it."""
-    head = ["Target", "Wanted", "", "Actual", "Command", "Date", "Machine"]
-    lines = []
-    for target in (target for target in TARGETS if target.area == area):
+def show_targets(results: Mapping[str, Result]) -> str:
+    """Return a line for each target with the figure that tells of it, and below the commands that the lines name."""
+    head = ["Area", "Target", "Wanted", "", "Actual", "Command", "Date", "Machine"]
+    lines: list[list[str]] = []
+    commands: dict[str, None] = {}
+    for target in TARGETS:
         name, figure = _TOLD_BY.get(target.id, ("", ""))
         told = [(results.get(name), find(results.get(name), figure)), _told_by_load(target, results)]
-        rows = [(result, row) for result, row in told if result and row]
-        for result, row in rows:
-            machine = result["machine"] or {}
-            where = f"{machine['cores']} cores, {machine['memoryGib']:g} GiB" if machine else "unknown"
-            lines.append([
-                target.name, target.text, _judge(target, row), show_figure(row), f"`{read_command(result)}`",
-                result["at"][:10], where,
-            ])  # fmt: skip
-        if not rows:
-            lines.append([target.name, target.text, "", NOT_MEASURED, "", "", ""])
-    if not lines:
-        raise ValueError(f"there are no targets of {area}")
-    return _write_table(head, lines, len(head))
+        result, row = next(((result, row) for result, row in told if result and row), (None, None))
+        if result is None or row is None:
+            lines.append([target.area, target.name, target.text, "", NOT_MEASURED, "", "", ""])
+            continue
+        machine = result["machine"] or {}
+        where = f"{machine['cores']} cores, {machine['memoryGib']:g} GiB" if machine else "unknown"
+        commands.setdefault(read_command(result))
+        number = list(commands).index(read_command(result)) + 1
+        lines.append([
+            target.area, target.name, target.text, _judge(target, row), show_figure(row), str(number),
+            result["at"][:10], where,
+        ])  # fmt: skip
+    said = "\n".join(f"{number}. `{command}`" for number, command in enumerate(commands, 1))
+    return "\n\n".join(filter(None, [_write_table(head, lines, len(head)), said]))
 
 
 def _told_by_load(target: Target, results: Mapping[str, Result]) -> tuple[Result | None, Result | None]:
@@ -196,6 +246,8 @@ def _told_by_load(target: Target, results: Mapping[str, Result]) -> tuple[Result
 
 
 def _judge(target: Target, row: Result) -> str:
+    if target.below is not None and target.above is not None and row["median"] < target.above:
+        return BELOW
     if "note" in row:  # a load test judged it already
         return _say(row["met"]) or row["note"]
     return _say(is_met(target, row["median"]))
@@ -206,6 +258,27 @@ def show_plans(result: Result) -> str:
     parts = []
     for plan in result.get("plans") or ():
         cost = f"{show_number(plan['ms'])} ms, {plan['rows']:,} rows and {plan['buffers']:,} blocks read"
-        lines = "\n".join(plan["plan"])
-        parts.append(f"**{plan['statement']}** ({plan['seenIn']}): {cost}\n\n```text\n{lines}\n```")
+        lines = "\n".join(_fold_alike(plan["plan"]))
+        head = f"<summary><b>{plan['statement']}</b> ({plan['seenIn']}): {cost}</summary>"
+        parts.append(f"<details>{head}\n\n```text\n{lines}\n```\n\n</details>")
     return "\n\n".join(parts) or f"*{NOT_MEASURED}*"
+
+
+def _fold_alike(lines: list[str]) -> list[str]:
+    """Leave out the third and further of lines that differ in numbers alone: a plan has one for each partition."""
+    shown: list[str] = []
+    last, alike = "", 0
+    for line in [*lines, ""]:
+        form = re.sub(r"\d[\d_.]*", "#", line)
+        form = form.partition(":")[0]
+        if form == last:
+            alike += 1
+            if alike > 1:
+                continue
+        elif alike > 1:
+            shown.append(f"{' ' * (len(shown[-1]) - len(shown[-1].lstrip()))}… and {alike - 1} more of these")
+        if form != last:
+            last, alike = form, 0
+        if line:
+            shown.append(line)
+    return shown

@@ -58,7 +58,7 @@ def read_commit() -> str:
     return release.read_commit() or "unknown"
 
 
-def python_environment() -> dict[str, str]:
-    """Return the environment of Python programs started from here: they find the package and its load tests."""
+def python_environment(root: Path = ROOT) -> dict[str, str]:
+    """Return the environment of Python programs started from here: they find the package of that checkout."""
     known = os.environ.get("PYTHONPATH", "")
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), known])), "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(root), known])), "PYTHONUNBUFFERED": "1"}

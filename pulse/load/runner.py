@@ -20,7 +20,7 @@ from pulse.load.client import Client
 from pulse.load.compare import choose_sides, show_changes
 from pulse.load.history import FILE_NAME, Run, append_run, read_runs
 from pulse.load.machine import PYTHON, ROOT, Machine, describe_machine, python_environment, read_commit
-from pulse.load.service import find_free_port
+from pulse.load.service import find_free_port, processor_s
 from pulse.load.smoke import Counter, check_counts
 from pulse.load.summary import (
     INGESTION,
@@ -40,6 +40,8 @@ from pulse.load.summary import (
 STOP_TIMEOUT_S = 30
 # A machine whose speed changes more than this within a run has something else to do.
 UNSTEADY = 1.25
+# What the service still does after a load (folding, a cache that is filled) is no part of the machine's speed.
+REST_S = 2.0
 _QUIET = "WARNING"
 
 
@@ -87,13 +89,25 @@ class LoadTest:
     settings: Settings
     folder: Path
     console: Console
+    data_dir: Path | None = None  # of a service of the run's own
+    commit: str = ""  # where it is not this checkout's
 
     def __post_init__(self) -> None:
         self.client = Client(self.base_url, self.api_key)
 
     def run(self) -> bool:
         """Run both loads, write results and history, compare with earlier runs; return whether no target was missed."""
-        machine, commit, at = describe_machine(), read_commit(), _now()
+        run = self.measure()
+        before, after = choose_sides(read_runs(self.folder / FILE_NAME))
+        if before:
+            show_changes(self.console, before, after)
+        word = "[bold green]PASS[/]" if run.passed else "[bold red]FAIL[/]"
+        self.console.print(f"\n{word}  {'no target was missed' if run.passed else 'a target was missed'}")
+        return run.passed
+
+    def measure(self) -> Run:
+        """Run both loads, write results and a line of history, and return that line."""
+        machine, commit, at = describe_machine(), self.commit or read_commit(), _now()
         if machine.load_average > machine.cores / 2:
             busy = f"The machine is busy (load {machine.load_average:g}): figures are worse than they could be."
             self.console.print(busy, style="yellow")
@@ -103,20 +117,20 @@ class LoadTest:
         for load in (INGESTION, QUERIES):
             result = self._run_load(load, machine, commit)
             figures |= {target.id: target.actual for target in result.targets if target.actual is not None}
+            if (spent_ms := result.figures.get("processorMs")) is not None:
+                figures[f"{load}.processor"] = spent_ms
             passed = passed and result.passed
+        time.sleep(REST_S)
         calibration.append(calibrate())
         if max(calibration) > UNSTEADY * min(calibration):
             change = f"{calibration[0]:,.0f} → {calibration[1]:,.0f} pieces of work a second"
             self.console.print(f"The machine's speed changed during the run ({change}): repeat it.", style="yellow")
-        run = Run(at, commit, passed, machine, self.settings.to_json(), calibration, figures)
-        path = self.folder / FILE_NAME
-        append_run(path, run)
-        before, after = choose_sides(read_runs(path))
-        if before:
-            show_changes(self.console, before, after)
-        word = "[bold green]PASS[/]" if passed else "[bold red]FAIL[/]"
-        self.console.print(f"\n{word}  {'every target is met' if passed else 'a target was missed'}")
-        return passed
+        # A service of the run's own has another address each time.
+        service = "own" if self.data_dir else self.client.base_url
+        settings = {**self.settings.to_json(), "service": service, "projectId": self.project_id}
+        run = Run(at, commit, passed, machine, settings, calibration, figures)
+        append_run(self.folder / FILE_NAME, run)
+        return run
 
     def run_smoke(self) -> bool:
         """Run both loads gently; return whether nothing failed and every accepted event is stored and counted once."""
@@ -138,8 +152,12 @@ class LoadTest:
 
     def _run_load(self, load: str, machine: Machine, commit: str) -> Result:
         started_at = _now()
+        used_s = processor_s(self.data_dir) if self.data_dir else 0.0
         figures, cores = self._measure(load)
         figures["generatorCores"] = cores
+        if self.data_dir:
+            done = figures["eventsAccepted"] if load == INGESTION else figures["requests"]
+            figures["processorMs"] = round(1e6 * (processor_s(self.data_dir) - used_s) / max(done, 1), 1)
         offered = self.settings.events_per_s if load == INGESTION else None
         verdicts = judge(load, figures, offered_per_s=offered) + self._judge_database()
         settings = {"baseUrl": self.base_url, "projectId": self.project_id, **self.settings.to_json()}
@@ -148,8 +166,11 @@ class LoadTest:
         )
         path = write_result(self.folder, result)
         show_verdicts(self.console, f"{load}: {figures['requests']:,} requests", verdicts)
-        cost = f"The generator itself kept {cores:.2f} of {machine.cores} cores busy."
-        self.console.print(f"{cost} → {path}\n", style="dim")
+        cost = f"The generator itself kept {cores:.2f} of {machine.cores} cores busy"
+        if (spent_ms := figures.get("processorMs")) is not None:
+            what = "events" if load == INGESTION else "requests"
+            cost += f"; 1,000 {what} took {spent_ms:,.0f} ms of the service's and PostgreSQL's processor time"
+        self.console.print(f"{cost}. → {path}\n", style="dim")
         return result
 
     def _measure(self, load: str) -> tuple[Figures, float]:
@@ -205,13 +226,21 @@ class LoadTest:
         return judge_database(found["targets"] if isinstance(found, dict) else found)
 
 
-def check_ready(base_url: str, api_key: str) -> None:
-    """Raise ClickException unless the service answers and locust is installed."""
+def check_ready(base_url: str, api_key: str, project_id: int) -> None:
+    """Raise ClickException unless locust is installed, the service answers, and takes the key for the project."""
     if importlib.util.find_spec("locust") is None or not (ROOT / "locustfiles").is_dir():
         raise click.ClickException("Load tests need a checkout with its development packages: `make setup`.")
-    answer = Client(base_url, api_key).get("/health/ready")
+    client = Client(base_url, api_key)
+    answer = client.get("/health/ready")
     if answer.status != 200:
         raise click.ClickException(f"The service at {base_url} is not ready: {answer.message}")
+    # Bad requests of a good key are told apart from those of a bad one: nothing is stored to find out.
+    answer = client.post("/api/v1/track/batch", b'{"events": []}')
+    if answer.status in (401, 403):
+        raise click.ClickException(f"API_KEY may not send events to {base_url}: {answer.message}")
+    answer = client.get(f"/api/v1/projects/{project_id}/realtime")
+    if answer.status != 200:
+        raise click.ClickException(f"API_KEY may not read project {project_id} (PROJECT_ID): {answer.message}")
 
 
 def default_processes() -> int:

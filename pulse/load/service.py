@@ -1,6 +1,5 @@
 """A service of the load test's own: fresh data folder, free port, stopped and removed afterwards."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -8,14 +7,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
+import psutil
 
 from pulse.load.client import Client
+from pulse.load.machine import ROOT, python_environment
 
-ROOT = Path(__file__).resolve().parents[2]
 READY_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 60
 API_KEY = "test_api_key"
@@ -27,8 +27,8 @@ _UNSET = (
 
 
 @contextmanager
-def own_service(settings: Mapping[str, str] | None = None) -> Iterator[tuple[str, Path]]:
-    """Start a service and yield its URL and data folder; `settings` go before the usual ones.
+def own_service(settings: Mapping[str, str] | None = None, root: Path = ROOT) -> Iterator[tuple[str, Path]]:
+    """Start a service and yield its URL and data folder; `settings` go before the usual ones, `root` is its checkout.
 
     Raises ClickException with the end of its log if it can't be started.
     """
@@ -37,13 +37,13 @@ def own_service(settings: Mapping[str, str] | None = None) -> Iterator[tuple[str
         home.chmod(0o711)  # PostgreSQL's own user must pass through
         port = find_free_port()
         environment = {
-            **os.environ, **dict.fromkeys(_UNSET, ""), "PULSE_ENV": "development", "HOST": "127.0.0.1",
+            **python_environment(root), **dict.fromkeys(_UNSET, ""), "PULSE_ENV": "development", "HOST": "127.0.0.1",
             "PORT": str(port), "PULSE_DATA_DIR": str(home / "var"), **(settings or {}),
         }  # fmt: skip
         with (home / "service.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "pulse.cli", "serve"],
-                cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                cwd=root, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
         try:
             url = f"http://127.0.0.1:{port}"
@@ -51,6 +51,24 @@ def own_service(settings: Mapping[str, str] | None = None) -> Iterator[tuple[str
             yield url, home / "var"
         finally:
             _stop(process)
+
+
+def processor_s(data_dir: Path) -> float:
+    """Return the processor seconds that a service of this machine has used: its processes and those of PostgreSQL.
+
+    They are known by their data folder. One that ended counts in the one that waited for it.
+    """
+    found: dict[int, psutil.Process] = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            names_it = any(str(data_dir) in part for part in process.cmdline())
+            if names_it or process.environ().get("PULSE_DATA_DIR") == str(data_dir):
+                found |= {own.pid: own for own in (process, *process.children(recursive=True))}
+    used_s = 0.0
+    for process in found.values():
+        with suppress(psutil.Error):
+            used_s += sum(process.cpu_times()[:4])  # user and system, its own and of children it waited for
+    return used_s
 
 
 def find_free_port() -> int:

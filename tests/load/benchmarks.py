@@ -1,7 +1,8 @@
 """Every benchmark, one after the other, and docs/PERFORMANCE.md made of their results: `make benchmarks`.
 
 Each result goes to docs/benchmarks/<name>.json with the command that repeats it; the page is written from the template
-docs/performance.template.md. What fails or is missing is named at the end, and keeps the result it had.
+docs/performance.template.md. What fails or is missing is named at the end, and keeps the result it had. A result of the
+same command on the same code is not measured again, so that what was broken off goes on where it was.
 """
 
 import json
@@ -15,29 +16,42 @@ import click
 from rich.console import Console
 
 from pulse.load import document
-from pulse.load.machine import PYTHON, ROOT, python_environment
+from pulse.load.machine import PYTHON, ROOT, python_environment, read_commit
 from pulse.load.summary import RESULTS as LOAD_RESULTS
 
 FOLDER = ROOT / document.RESULTS
 console = Console(highlight=False)
 
 
+# What decides about figures; words may change without a new measurement.
+MEASURED = ("pulse", "sql", "locustfiles", "tests/load", "gunicorn.conf.py", "wsgi.py", "constraints.txt", "setup.cfg")
+SHORT, USUAL, FULL = "short", "usual", "full"
+
+
 class Bench(NamedTuple):
-    """A module under tests/load, what it is asked for, and what the short form asks for instead."""
+    """A module under tests/load, and what it is asked for in the usual, the full and the short form."""
 
     module: str
-    options: str = ""
+    usual: str = ""
+    full: str = ""
     short: str = ""
 
+    def options(self, form: str) -> list[str]:
+        """Return the options of the form."""
+        return shlex.split({SHORT: self.short, USUAL: self.usual, FULL: self.full}[form])
 
+
+_RATES = "--rate 5000 --rate 10000"
 BENCHES = {
     "ingest": Bench(
-        "bench_ingest", "--rate 5000 --rate 10000",
-        "--runs 1 --warmup 3 --steady 15 --closed 4 --rate 5000 --rate 10000",
+        "bench_ingest", f"--runs 3 --warmup 5 --steady 20 --closed 5 {_RATES}", _RATES,
+        f"--runs 1 --warmup 3 --steady 15 --closed 4 {_RATES}",
     ),  # fmt: skip
-    "reports": Bench("bench_reports", "", "--runs 1 --events 1m"),
+    "reports": Bench(
+        "bench_reports", "--runs 1 --events 1m --events 10m --no-rivals", "", "--runs 1 --events 1m --no-rivals"
+    ),
     "monitor": Bench("bench_monitor"),
-    "tuning": Bench("bench_tuning", "", "--runs 1 --steady 6 --warmup 2"),
+    "tuning": Bench("bench_tuning", "--runs 1 --steady 10", "", "--runs 1 --steady 6 --warmup 2"),
 }
 LOAD_TEST = "load-test"
 LOAD_SHORT = "--ramp 3 --steady 15 --spike 3 --queries 12"
@@ -45,14 +59,19 @@ LOAD_SHORT = "--ramp 3 --steady 15 --spike 3 --queries 12"
 
 @click.command(help=__doc__)
 @click.option("--only", multiple=True, type=click.Choice([*BENCHES, LOAD_TEST]), help="One of them; may be repeated.")
-@click.option("--short", is_flag=True, help="Minutes instead of hours: the same loads for a moment each.")
+@click.option("--short", "form", flag_value=SHORT, help="The same loads for a moment each.")
+@click.option("--full", "form", flag_value=FULL, help="Several runs of everything, and rivals: hours.")
+@click.option("--again", is_flag=True, help="Measure also what was measured on the same code.")
 @click.option("--render", is_flag=True, help="Measure nothing, only write the page from the results there are.")
-def main(only: tuple[str, ...], short: bool, render: bool) -> None:
+def main(only: tuple[str, ...], form: str | None, again: bool, render: bool) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     failed = []
     for name in () if render else only or (*BENCHES, LOAD_TEST):
         console.rule(name)
-        done = run_load_test(short) if name == LOAD_TEST else run_bench(name, short)
+        if not again and is_measured(name, form or USUAL):
+            console.print("Measured already on the same code; --again measures it anew.", style="dim")
+            continue
+        done = run_load_test(form or USUAL) if name == LOAD_TEST else run_bench(name, form or USUAL)
         failed += [] if done else [name]
     page = ROOT / document.PAGE
     page.write_text(render_page())
@@ -66,29 +85,57 @@ def render_page() -> str:
     return document.render((ROOT / document.TEMPLATE).read_text(), document.read_results(FOLDER))
 
 
-def run_bench(name: str, short: bool) -> bool:
+def is_measured(name: str, form: str) -> bool:
+    """Tell whether the results there are come from the same command on the code as it stands now."""
+    names = [f"load-{load}" for load in LOAD_RESULTS] if name == LOAD_TEST else [name]
+    wanted = show_command(name, form)
+    for path in (FOLDER / f"{name}.json" for name in names):
+        if not path.exists():
+            return False
+        result = json.loads(path.read_bytes())
+        if result.get("command") != wanted or not is_same_code(result["commit"]):
+            return False
+    return True
+
+
+def is_same_code(commit: str) -> bool:
+    """Tell whether what decides about figures is as it was in that commit; `+` and unknown commits never are."""
+    done = subprocess.run(
+        ["git", "diff", "--quiet", commit, "--", *MEASURED], cwd=ROOT, stderr=subprocess.DEVNULL, check=False
+    )
+    return done.returncode == 0
+
+
+def name_commit() -> str:
+    """Return the commit, with `+` when what decides about figures differs from it: results and words do not."""
+    commit = read_commit().rstrip("+")
+    return commit if is_same_code(commit) else f"{commit}+"
+
+
+def show_command(name: str, form: str) -> str:
+    """Return the command that repeats a measurement."""
+    if name == LOAD_TEST:
+        return " ".join([".venv/bin/pulse load-test --start", *([LOAD_SHORT] if form == SHORT else [])])
+    return shlex.join([".venv/bin/python", "-m", f"tests.load.{BENCHES[name].module}", *BENCHES[name].options(form)])
+
+
+def run_bench(name: str, form: str) -> bool:
     """Run one benchmark and keep its result; return whether there is one, met or missed."""
     bench = BENCHES[name]
-    if not (ROOT / "tests" / "load" / f"{bench.module}.py").exists():
-        console.print(f"There is no tests/load/{bench.module}.py.", style="bold red")
-        return False
-    options = shlex.split(bench.short if short else bench.options)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "results.json"
-        command = ["-m", f"tests.load.{bench.module}", *options]
-        subprocess.run([PYTHON, *command, "--output", str(path)], cwd=ROOT, env=python_environment(), check=False)
-        return _keep(path, name, " ".join([".venv/bin/python", *command]))
+        command = [PYTHON, "-m", f"tests.load.{bench.module}", *bench.options(form), "--output", str(path)]
+        subprocess.run(command, cwd=ROOT, env=python_environment(), check=False)
+        return _keep(path, name, show_command(name, form))
 
 
-def run_load_test(short: bool) -> bool:
+def run_load_test(form: str) -> bool:
     """Run the load tests against a service of their own and keep both results; return whether both are there."""
-    options = shlex.split(LOAD_SHORT if short else "")
+    options = shlex.split(LOAD_SHORT if form == SHORT else "")
     with tempfile.TemporaryDirectory() as folder:
-        command = ["load-test", "--start", *options]
-        subprocess.run(
-            [PYTHON, "-m", "pulse.cli", *command, "--output", folder], cwd=ROOT, env=python_environment(), check=False
-        )
-        text = " ".join([".venv/bin/pulse", *command])
+        command = [PYTHON, "-m", "pulse.cli", "load-test", "--start", *options, "--output", folder]
+        subprocess.run(command, cwd=ROOT, env=python_environment(), check=False)
+        text = show_command(LOAD_TEST, form)
         kept = [_keep(Path(folder) / file, f"load-{load}", text) for load, file in LOAD_RESULTS.items()]
     return all(kept)
 
@@ -97,7 +144,8 @@ def _keep(path: Path, name: str, command: str) -> bool:
     if not path.exists():
         return False
     result: dict[str, Any] = json.loads(path.read_bytes())
-    (FOLDER / f"{name}.json").write_text(json.dumps({**result, "command": command}, indent=1) + "\n")
+    kept = {**result, "commit": name_commit(), "command": command}
+    (FOLDER / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
     return True
 
 

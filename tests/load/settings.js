@@ -70,8 +70,11 @@ const wanted = ({ above, below, unit }) => (below !== undefined ? `< ${below} ${
 
 // Turn `actuals` (a value or null by target id) into verdicts, and everything into what handleSummary returns.
 export function report(load, data, settings, figures, actuals, path) {
-  const targets = Object.entries(actuals).map(([id, { value, judged = true, note = '' }]) => {
+  const failed = figures.errorPercent >= TARGETS['ingest.errors'].below;
+  const targets = Object.entries(actuals).map(([id, { value, judged: wished = true, note: known = '' }]) => {
     const { name, above, below, unit } = TARGETS[id];
+    // A refusal comes quickly: its duration says nothing of the service.
+    const judged = wished && !(failed && unit === 'ms'), note = judged || !wished ? known : 'not judged: too many errors';
     const met = value !== null && (below === undefined || value < below) && (above === undefined || value >= above);
     return { id, name, target: wanted(TARGETS[id]), unit, actual: value, passed: judged ? met : null, note };
   });

@@ -1,6 +1,8 @@
 """History and comparison: noise is not called a regression, a regression is not called noise."""
 
+import itertools
 import json
+import random
 from pathlib import Path
 
 import click
@@ -8,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from pulse.load.commands import load_compare
-from pulse.load.compare import Change, choose_sides, compare
+from pulse.load.compare import Change, chance_of, choose_sides, compare
 from pulse.load.history import Run, append_run, read_runs
 from pulse.load.machine import Machine
 
@@ -51,6 +53,42 @@ def test_a_slower_commit_on_a_faster_machine_is_named() -> None:
     before = [_run("a", value, 500) for value in (20.0, 20.3, 19.8)]
     after = [_run("b", value, 1000) for value in (20.0, 20.3, 19.8)]
     assert _only(before, after).judgement == "regression"
+
+
+def test_five_runs_tell_a_change_that_three_do_not() -> None:
+    before, after = (10.0, 10.4, 9.7, 11.0, 9.9), (16.0, 15.5, 17.2, 15.0, 16.3)
+    runs = [_run("a", value) for value in before], [_run("b", value) for value in after]
+    assert _only(*runs).judgement == "regression"
+    assert _only(runs[0][:3], runs[1][:3]).judgement == "noise"
+
+
+def test_one_spoiled_run_hides_no_regression_and_makes_none() -> None:
+    before = [_run("a", value) for value in (10.0, 10.4, 9.7, 11.0, 9.9, 60.0, 10.3, 10.1)]
+    same = [_run("b", value) for value in (10.2, 9.8, 70.0, 10.9, 10.1, 9.6, 10.5, 9.5)]
+    slower = [_run("b", value) for value in (20.0, 20.4, 19.7, 21.0, 19.9, 20.3, 20.1, 19.8)]
+    assert _only(before, same).judgement == "noise"
+    assert _only(before, slower).judgement == "regression"
+
+
+def test_sets_of_the_same_commit_are_rarely_called_worse() -> None:
+    # Durations of one kind of machine, with a long tail; the seed makes the test repeat.
+    dice = random.Random(1)
+    called = 0
+    for _ in range(1_000):
+        before, after = ([_run(name, dice.lognormvariate(3, 0.5)) for _ in range(5)] for name in "ab")
+        called += _only(before, after).judgement == "regression"
+    assert called <= 10
+
+
+def test_the_chance_is_that_of_all_orders() -> None:
+    values = (1, 2, 3, 4, 5, 6, 7)
+    wins = []
+    for low in itertools.combinations(values, 3):
+        high = [value for value in values if value not in low]
+        wins.append(sum(one < other for one in low for other in high))
+    for wanted in range(13):
+        share = sum(found >= wanted for found in wins) / len(wins)
+        assert chance_of(wanted, 3, 4) == pytest.approx(share)
 
 
 def test_single_runs_tell_only_large_changes() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pulse.load.document import PAGE, RESULTS, TEMPLATE, read_results, render
+from pulse.monitor.targets import TARGETS
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -43,21 +44,22 @@ def test_what_nobody_measured_is_shown_as_such() -> None:
     assert render("{{ingest: single p99}} {{when ingest}}", {}) == "not measured not measured"
     assert "not measured" in render("{{table ingest}}", {})
     assert "not measured" in render("{{grid ingest: pool}}", {"ingest": _result(("a", "ms", 1))})
-    lines = render("{{targets ingestion}}", {}).splitlines()[2:]
-    assert len(lines) == 6
+    lines = render("{{targets all}}", {}).splitlines()[2:]
+    assert len(lines) == len(TARGETS)
     assert all("not measured" in line for line in lines)
 
 
 @pytest.mark.parametrize(("value", "word"), [(49.9, " met "), (50.0, "**missed**")])
 def test_a_missed_target_is_shown_as_missed(value: float, word: str) -> None:
-    page = render("{{targets ingestion}}", {"ingest": _result(("single p99 @ 10,000/s", "ms", value))})
-    (line,) = [line for line in page.splitlines() if line.startswith("| single event p99")]
+    page = render("{{targets all}}", {"ingest": _result(("single p99 @ 10,000/s", "ms", value))})
+    (line,) = [line for line in page.splitlines() if "| single event p99 |" in line]
     assert word in line
-    assert f"{value:.1f} ms | `make it` | 2026-01-02 | 2 cores, 8 GiB" in line
+    assert f"{value:.1f} ms | 1 | 2026-01-02 | 2 cores, 8 GiB" in line
+    assert "1. `make it`" in page
 
 
 def test_a_rate_that_is_not_reached_is_missed() -> None:
-    page = render("{{targets ingestion}}", {"ingest": _result(("events @ 10,000/s", "/s", 9_999.0))})
+    page = render("{{targets all}}", {"ingest": _result(("events @ 10,000/s", "/s", 9_999.0))})
     assert "| events stored | 10,000/s | **missed** | 9,999.0/s |" in page
 
 
@@ -69,8 +71,8 @@ def test_load_tests_tell_of_targets_by_their_own_verdicts(tmp_path: Path) -> Non
     load = {**_result(), "startedAt": "2026-01-02", "figures": {"generatorCores": 0.7}, "targets": verdicts}
     (tmp_path / "load-ingestion.json").write_text(json.dumps(load))
     results = read_results(tmp_path)
-    assert "| events stored | 10,000/s | few | 1,000.0/s |" in render("{{targets ingestion}}", results)
-    assert re.search(r"\| pool used.* \| met \| 20.0 % \|", render("{{targets database}}", results))
+    assert "| events stored | 10,000/s | few | 1,000.0/s |" in render("{{targets all}}", results)
+    assert re.search(r"\| pool used.* \| below: [^|]+ \| 20.0 % \|", render("{{targets all}}", results))
     assert render("{{load-ingestion: generator}}", results) == "0.70 cores"
 
 
@@ -84,14 +86,29 @@ def test_a_grid_has_a_line_for_each_thing_and_rate() -> None:
     ]
 
 
+def test_a_pivot_has_a_line_for_each_report_and_a_column_for_each_range() -> None:
+    figures = [(f"top {days} d: cold {part} @ 1m", "ms", days) for days in (7, 30) for part in ("p50", "p95", "p99")]
+    result = {"reports": _result(*figures, ("top 7 d: cold p50 @ 9m", "ms", 1), ("disk: all @ 1m", "B", 400))}
+    result["reports"]["figures"][2]["met"] = False
+    assert render("{{pivot reports: cold @ 1m}}", result).splitlines() == [
+        "| | 7 d | 30 d |",
+        "| --- | ---: | ---: |",
+        "| top | 7.00 / 7.00 / **7.00** | 30.0 / 30.0 / 30.0 |",
+    ]
+    assert render("{{rest reports}}", result).splitlines()[2:] == ["| disk: all @ 1m, B | 400 |"]
+    assert "not measured" in render("{{pivot reports: warm @ 1m}}", result)
+
+
 def test_plans_are_shown_with_what_they_cost() -> None:
     plan = {"statement": "top_pages", "seenIn": "analytics 30 d", "ms": 12.5, "rows": 1000, "buffers": 7}
-    page = render("{{plans reports}}", {"reports": _result(plans=[{**plan, "plan": ["Sort", " Scan"]}])})
-    assert page.startswith("**top_pages** (analytics 30 d): 12.5 ms, 1,000 rows and 7 blocks read")
-    assert "```text\nSort\n Scan\n```" in page
+    scans = [f"  Scan on events_2026_{month:02d}: {month} ms" for month in range(1, 13)]
+    lines = ["Append: 9 ms", *scans, "  Sort: 1 ms"]
+    page = render("{{plans reports}}", {"reports": _result(plans=[{**plan, "plan": lines}])})
+    assert "<b>top_pages</b> (analytics 30 d): 12.5 ms, 1,000 rows and 7 blocks read" in page
+    assert page.partition("```text\n")[2].splitlines()[:5] == [*lines[:3], "  … and 10 more of these", lines[-1]]
 
 
-@pytest.mark.parametrize("text", ["{{ingest}}", "{{targets nothing}}"])
+@pytest.mark.parametrize("text", ["{{ingest}}", "{{pivot ingest: nothing @ 1m}}"])
 def test_a_placeholder_that_asks_for_nothing_known_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="no figure|no targets"):
+    with pytest.raises(ValueError, match="no figure|no pivot"):
         render(text, {"ingest": _result()})

@@ -99,6 +99,13 @@ def test_each_report_target_has_its_limit(changes: dict[str, Any], missed: set[s
     assert _missed("queries", _queries(**changes)) == missed
 
 
+def test_quick_refusals_are_no_quick_answers() -> None:
+    verdicts = judge("ingestion", summarize("ingestion", _ingestion({"errors": 90})), offered_per_s=10_000)
+    durations = [verdict for verdict in verdicts if verdict.unit == "ms"]
+    assert all(verdict.passed is None and "errors" in verdict.note for verdict in durations)
+    assert not has_passed(verdicts)
+
+
 def _board(id: str, value: float | None) -> dict[str, Any]:
     return {"id": id, "fiveMinutes": {"value": value}}
 
@@ -112,12 +119,13 @@ def _board(id: str, value: float | None) -> dict[str, Any]:
         ("database.slow_queries", None, None),
         ("database.pool", 65.0, True),
         ("database.pool", 85.0, False),
-        ("database.pool", 10.0, True),
+        ("database.pool", 10.0, None),
     ],
 )
 def test_database_targets_come_from_the_service(id: str, value: float | None, passed: bool | None) -> None:
     (verdict,) = judge_database([_board(id, value), _board("ingest.events", 1.0)])
     assert (verdict.id, verdict.passed) == (id, passed)
+    assert bool(verdict.note) == (passed is None)
 
 
 def test_the_results_file_holds_everything(tmp_path: Path) -> None:
