@@ -81,17 +81,24 @@ def read_results(folder: Path) -> dict[str, Result]:
 
 def _from_load(result: Result) -> Result:
     limits = {target.id: target for target in TARGETS}
+    verdicts = [verdict for verdict in result["targets"] if verdict["actual"] is not None]
     rows = [
         {"name": verdict["id"], "unit": verdict["unit"], "median": verdict["actual"], "least": verdict["actual"],
          "greatest": verdict["actual"], "below": limits[verdict["id"]].below, "above": limits[verdict["id"]].above,
-         "met": verdict["passed"], "note": verdict["note"]}
-        for verdict in result["targets"] if verdict["actual"] is not None
+         "met": None if _is_less(limits[verdict["id"]], verdict["actual"]) else verdict["passed"],
+         "note": verdict["note"]}
+        for verdict in verdicts
     ]  # fmt: skip
     cores = result["figures"].get("generatorCores")
     if cores is not None:
         spread = {"median": cores, "least": cores, "greatest": cores}
         rows.append({"name": "generator", "unit": "cores", "met": None, **spread})
     return {**result, "at": result["startedAt"], "figures": rows}
+
+
+def _is_less(target: Target, value: float) -> bool:
+    """Tell whether a figure that has to lie between two limits lies below both."""
+    return target.below is not None and target.above is not None and value < target.above
 
 
 def find(result: Result | None, name: str) -> Result | None:
@@ -165,10 +172,11 @@ def _write_figures(rows: list[Result]) -> str:
     for row in rows:
         below, above = row.get("below"), row.get("above")
         goal = f"< {below:g}" if below is not None else f"≥ {above:g}" if above is not None else ""
+        goal = f"{above:g} to {below:g}" if below is not None and above is not None else goal
         name = f"{row['name']}, {row['unit']}" if row["unit"] else row["name"]
         median, least, greatest = (show_number(row[part], row["unit"]) for part in ("median", "least", "greatest"))
         spread = [f"{least} to {greatest}"] if has_spread else []
-        lines.append([name, median, *spread, *([goal, _say(row["met"])] if has_goals else [])])
+        lines.append([name, median, *spread, *([goal, _say(row["met"]) or row.get("note", "")] if has_goals else [])])
     head = ["Figure", "Median" if has_spread else "Measured", *["Least to greatest"] * has_spread]
     return _write_table([*head, *(["Goal", ""] if has_goals else [])], lines)
 
@@ -246,7 +254,7 @@ def _told_by_load(target: Target, results: Mapping[str, Result]) -> tuple[Result
 
 
 def _judge(target: Target, row: Result) -> str:
-    if target.below is not None and target.above is not None and row["median"] < target.above:
+    if _is_less(target, row["median"]):
         return BELOW
     if "note" in row:  # a load test judged it already
         return _say(row["met"]) or row["note"]

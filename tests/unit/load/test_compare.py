@@ -158,6 +158,12 @@ def test_the_command_exits_1_on_a_regression(tmp_path: Path, p99: float, status:
     assert ("REGRESSION" in result.output) == bool(status)
 
 
+def test_measuring_needs_a_commit_to_compare_with() -> None:
+    result = CliRunner().invoke(load_compare, ["--measure", "5"])
+    assert result.exit_code == 2
+    assert "--against" in result.output
+
+
 def test_the_command_says_when_there_is_nothing_to_compare(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     append_run(path, _run("a", 10.0))

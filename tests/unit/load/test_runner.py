@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import click
 import pytest
 from rich.console import Console
 
 from pulse.load.history import FILE_NAME, read_runs
-from pulse.load.runner import LoadTest, Settings
+from pulse.load.runner import LoadTest, Settings, check_ready
 
 BRIEF = Settings(events_per_s=400, ramp_s=0, steady_s=1, spike_s=0, readers=3, query_s=1, processes=1)
 
@@ -38,7 +39,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.server.refuses or self.headers["X-API-Key"] != "some-key":
+        if self.headers["X-API-Key"] != "some-key":
+            self._answer({"success": False, "message": "unknown key"}, 401)
+            return
+        if self.server.refuses:
             self._answer({"success": False, "message": "no"}, 503)
             return
         events = body.get("events", [body])
@@ -49,6 +53,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer({"success": True, "data": data})
 
     def do_GET(self) -> None:
+        if "/projects/" in self.path and "/projects/1/" not in self.path:
+            self._answer({"success": False, "message": "another project"}, 403)
+            return
         with self.server.lock:
             kept = self.server.events[self.server.loses :]
         data: object = {}
@@ -101,6 +108,16 @@ def test_a_run_writes_results_and_history(server: _CountingServer, tmp_path: Pat
     assert run.settings["eventsPerSecond"] == 400
     assert len(run.calibration) == 2 and min(run.calibration) > 0
     assert "ingest.single.p99" in run.figures and "reports.historical.p99" in run.figures
+
+
+def test_a_wrong_key_or_project_ends_it_before_anything_is_sent(server: _CountingServer) -> None:
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    check_ready(f"{url}/", "some-key", 1)
+    with pytest.raises(click.ClickException, match="API_KEY.*unknown key"):
+        check_ready(url, "other-key", 1)
+    with pytest.raises(click.ClickException, match="PROJECT_ID.*another project"):
+        check_ready(url, "some-key", 2)
+    assert server.events == []
 
 
 def test_smoke_passes_when_every_event_is_kept(server: _CountingServer, tmp_path: Path) -> None:
