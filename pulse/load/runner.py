@@ -4,9 +4,11 @@ import importlib.util
 import json
 import os
 import resource
+import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,6 +40,8 @@ from pulse.load.summary import (
 
 # Seconds a request may take to finish once the load has ended; one that is cut off might be stored and not counted.
 STOP_TIMEOUT_S = 30
+# Seconds a generator gets to end by itself when the run is broken off.
+END_TIMEOUT_S = 2
 # A machine whose speed changes more than this within a run has something else to do.
 UNSTEADY = 1.25
 # What the service still does after a load (folding, a cache that is filled) is no part of the machine's speed.
@@ -200,11 +204,16 @@ class LoadTest:
             **python_environment(), **self.settings.to_environment(), "BASE_URL": self.base_url,
             "API_KEY": self.api_key, "PROJECT_ID": str(self.project_id), "LOAD_FIGURES": str(figures_path),
         }  # fmt: skip
-        done = subprocess.run(
+        # A session of its own: Ctrl-C comes to this process alone, which ends all of them before it ends itself.
+        with subprocess.Popen(
             command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True, check=False,
-        )  # fmt: skip
-        return done.stdout
+            stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        ) as process:  # fmt: skip
+            try:
+                return process.communicate()[0]
+            except BaseException:
+                _end_group(process)
+                raise
 
     def _describe(self, load: str) -> str:
         chosen = self.settings
@@ -246,6 +255,15 @@ def check_ready(base_url: str, api_key: str, project_id: int) -> None:
 def default_processes() -> int:
     """Return how many processes send: as many as leave the service half of the cores, two at least."""
     return max(2, (os.cpu_count() or 2) // 2)
+
+
+def _end_group(process: subprocess.Popen[str]) -> None:
+    """End a generator and the processes it forked, which may be waiting for answers."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, sign)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(END_TIMEOUT_S)
 
 
 def _now() -> str:
