@@ -7,7 +7,7 @@ In the template stand, on lines of their own or within a line,
 - `{{table ingest}}`, `{{table tuning: cache in}}`: all figures of a result, or those whose names begin so;
 - `{{grid tuning: requests of}}`: the same as a grid: a line for each name up to `: `, a column for each rest;
 - `{{pivot reports: cold @ 10m}}`: a line for each report, a column for each range, `p50 / p95 / p99` in the cells;
-- `{{rest reports}}`: what no pivot shows;
+- `{{rest reports}}`: what neither a pivot nor the grid of disk space shows;
 - `{{targets all}}`: every target, once, with the figure that tells of it and the commands below;
 - `{{plans reports}}`: the most expensive statements of a result with their plans.
 """
@@ -29,6 +29,7 @@ _PLACE = re.compile(r"\{\{(?:(when|how|table|grid|pivot|rest|targets|plans) )?([
 _MIX = "8 clients, mix: "
 # A report over a range, and what is measured of it: `campaigns/top 30 d: cold p99 @ 10m`.
 _OF_RANGE = re.compile(r"(?P<report>\S+) (?P<range>\d+ d): (?P<part>(?:cold|warm) p\d+|rows|buffers) @ (?P<size>\w+)")
+_SHOWN = re.compile(rf"disk: |{_OF_RANGE.pattern}$")
 _PIVOTS = {
     "cold": ("cold p50", "cold p95", "cold p99"), "warm": ("warm p50", "warm p95", "warm p99"),
     "work": ("rows", "buffers"),
@@ -158,9 +159,9 @@ def show_table(result: Result, start: str) -> str:
 
 
 def show_rest(result: Result, start: str) -> str:
-    """Return the same for the figures that no pivot shows."""
+    """Return the same for the figures that have no pivot or grid."""
     rows = [row for row in result["figures"] if row["name"].startswith(start)]
-    return _write_figures([row for row in rows if not _OF_RANGE.fullmatch(row["name"])])
+    return _write_figures([row for row in rows if not _SHOWN.match(row["name"])])
 
 
 def _write_figures(rows: list[Result]) -> str:
