@@ -88,7 +88,8 @@ def test_a_grid_has_a_line_for_each_thing_and_rate() -> None:
 
 def test_a_pivot_has_a_line_for_each_report_and_a_column_for_each_range() -> None:
     figures = [(f"top {days} d: cold {part} @ 1m", "ms", days) for days in (7, 30) for part in ("p50", "p95", "p99")]
-    result = {"reports": _result(*figures, ("top 7 d: cold p50 @ 9m", "ms", 1), ("disk: all @ 1m", "B", 400), ("speed @ 1m", "/s", 4))}
+    others = (("top 7 d: cold p50 @ 9m", "ms", 1), ("disk: all @ 1m", "B", 400), ("speed @ 1m", "/s", 4))
+    result = {"reports": _result(*figures, *others)}
     result["reports"]["figures"][2]["met"] = False
     assert render("{{pivot reports: cold @ 1m}}", result).splitlines() == [
         "| | 7 d | 30 d |",
