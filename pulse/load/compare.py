@@ -6,6 +6,7 @@ chance is that of the one-sided rank test of Mann and Whitney (1947), exact, tie
 how figures are distributed, so one run that a neighbour on the machine spoiled moves it by a rank and no further.
 """
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,14 +78,16 @@ def _compare_figure(id: str, old: list[tuple[float, float]], new: list[tuple[flo
     change = (now - base) / scale
     is_enough = min(len(old), len(new)) >= ENOUGH_RUNS
     least = _LEAST_POINTS if unit == "%" else _LEAST.get(id.rpartition(".")[2], 0.2)
-    spread = 1.4826 * max(_spread(before), _spread(after)) / scale
-    noise = max(least, spread) if is_enough else max(FEW_WIDTHS * least, FEW_SPREADS * spread)
+    is_share = unit == "%" or min(*before, *after) <= 0
+    # Of durations and rates the ratios are what spreads: doubling is as far as halving, whichever side it is on.
+    spread = max(_spread(before, is_share), _spread(after, is_share)) * (1 if is_enough else FEW_SPREADS)
+    spread = spread / scale if is_share else math.expm1(spread)
+    noise = max(least if is_enough else FEW_WIDTHS * least, spread)
     low, high = (before, after) if change > 0 else (after, before)
     wins = sum(one < other for one in low for other in high)
     chance = chance_of(wins, len(low), len(high))
     is_apart = chance < RARE if is_enough else wins == len(low) * len(high)
-    # Twice as long is as wide a change as half as long.
-    width = abs(change) if unit == "%" or not (base and now) else max(now / base, base / now) - 1
+    width = abs(change) if is_share else max(now / base, base / now) - 1
     judgement: Judgement = "noise"
     if is_apart and width > noise:
         judgement = "improvement" if (change > 0) == (id in _MORE_IS_BETTER) else "regression"
@@ -113,19 +116,22 @@ def _at_speed(value: float, unit: str, own: float, wanted: float) -> float:
     return value * own / wanted if unit == "ms" else value
 
 
-def _spread(values: list[float]) -> float:
-    middle = statistics.median(values)
-    return statistics.median(abs(value - middle) for value in values)
+def _spread(values: list[float], is_share: bool) -> float:
+    """Return the spread of the values, or of their logarithms, as a standard deviation would have it."""
+    found = values if is_share else [math.log(value) for value in values]
+    middle = statistics.median(found)
+    return 1.4826 * statistics.median(abs(value - middle) for value in found)
 
 
 def choose_sides(runs: list[Run], against: str | None = None) -> tuple[list[Run], list[Run]]:
-    """Return the runs of the newest run's commit, and before them those of the last other commit (or of `against`).
+    """Return the runs of the last other commit, or of `against`, and those of the newest that is not of it.
 
     Only runs comparable to the newest count. With one commit only, its newest run stands against its earlier ones.
     """
     if not runs:
         return [], []
-    newest = runs[-1]
+    # Runs made in turn end with either commit.
+    newest = next((run for run in reversed(runs) if not (against and run.commit.startswith(against))), runs[-1])
     alike = [run for run in runs if run.is_comparable(newest)]
     after = [run for run in alike if run.commit == newest.commit]
     others = [run for run in alike if run.commit != newest.commit]

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -40,6 +41,8 @@ def own_service(settings: Mapping[str, str] | None = None, root: Path = ROOT) ->
             **python_environment(root), **dict.fromkeys(_UNSET, ""), "PULSE_ENV": "development", "HOST": "127.0.0.1",
             "PORT": str(port), "PULSE_DATA_DIR": str(home / "var"), **(settings or {}),
         }  # fmt: skip
+        # Whoever asks this process to end must not leave the service behind.
+        earlier = signal.signal(signal.SIGTERM, _end) if threading.current_thread() is threading.main_thread() else None
         with (home / "service.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "pulse.cli", "serve"],
@@ -51,6 +54,12 @@ def own_service(settings: Mapping[str, str] | None = None, root: Path = ROOT) ->
             yield url, home / "var"
         finally:
             _stop(process)
+            if earlier is not None:
+                signal.signal(signal.SIGTERM, earlier)
+
+
+def _end(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
 
 
 def processor_s(data_dir: Path) -> float:

@@ -119,6 +119,8 @@ def test_only_comparable_runs_stand_against_each_other() -> None:
     assert [run.figures["ingest.single.p99"] for run in before] == [10, 11]
     assert [run.figures["ingest.single.p99"] for run in after] == [30, 31]
     assert choose_sides(runs, against="zzz")[0] == []
+    before, after = choose_sides(runs, against="c")
+    assert ({run.commit for run in before}, {run.commit for run in after}) == ({"c"}, {"a"})
     assert choose_sides([runs[0]]) == ([], [runs[0]])
 
 
