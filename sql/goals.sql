@@ -211,13 +211,13 @@ DELETE FROM goal_daily WHERE goal_id = :id;
 -- From now on batches are counted as they come.
 UPDATE goals SET counted_in = :timezone WHERE id = :id;
 
--- name: limit_time
--- Until the end of the transaction.
-SELECT set_config('statement_timeout', :timeout, true);
+-- name: limit_funnel
+-- Until the end of the transaction: how long a statement may run, and room to sort half a million events in each process.
+SELECT set_config('statement_timeout', :timeout, true), set_config('work_mem', '64MB', true);
 
 -- name: funnel_start
 -- Part of a funnel: a project's events that are any of its steps. The conditions and columns of the steps are put in.
-SELECT visitor, occurred_at, id, {flags}
+SELECT visitor, occurred_at, id, {columns}
 FROM events
 WHERE project_id = :project_id
   AND occurred_at >= CAST(:starts_at AS timestamptz) AND occurred_at < CAST(:ends_at AS timestamptz)
@@ -231,13 +231,29 @@ WHERE project_id = :project_id
 -- Part of a funnel: whether an event is the step's, by name or by type.
 (event_type <> 'engagement' AND (event_name = :value_{step} OR event_type = :value_{step}));
 
+-- name: funnel_letter
+-- Part of a funnel: the steps that an event is, each a bit, as one letter.
+chr(256 + {bits}) AS letter;
+
+-- name: funnel_courses
+-- Part of a funnel without a window: each visitor's letters in order. Few of these words differ, and whoever shares one
+-- gets equally far.
+SELECT word, count(*) AS visitors
+FROM (SELECT string_agg(letter, '' ORDER BY occurred_at, id) AS word FROM matched GROUP BY visitor) AS courses
+GROUP BY word;
+
+-- name: funnel_reached
+-- Part of a funnel without a window: the visitors whose letters hold those of the first steps in order.
+CAST(coalesce(sum(visitors) FILTER (WHERE word ~ :order_{step}), 0) AS bigint) AS visitors_{step};
+
 -- name: funnel_first
--- Part of a funnel: who takes the first step begins then.
+-- Part of a funnel with a window: who takes the first step begins then.
 SELECT *, CASE WHEN is_1 THEN occurred_at END AS begun_1 FROM matched;
 
 -- name: funnel_next
--- Part of a funnel: a step counts after the one before it, within the time allowed since the latest such beginning.
-SELECT *, CASE WHEN is_{step} AND (CAST(:window AS interval) IS NULL OR occurred_at - latest_{step} <= CAST(:window AS interval))
+-- Part of a funnel with a window: a step counts after the one before it, within the time allowed since the latest such
+-- beginning.
+SELECT *, CASE WHEN is_{step} AND occurred_at - latest_{step} <= CAST(:window AS interval)
                THEN latest_{step} END AS begun_{step}
 FROM (
     SELECT *, max(begun_{before}) OVER (

@@ -16,7 +16,7 @@ Q = load_queries("goals")
 
 MIN_STEPS, MAX_STEPS = 2, 10
 MAX_WINDOW_MINUTES = 90 * 24 * 60
-# A funnel reads every event of its period: about 1 s a million.
+# A funnel reads every event of its period: about 0.3 s a million on two cores.
 TIMEOUT_MS = 9_000
 _CANCELLED = "57014"
 
@@ -74,7 +74,7 @@ def funnel(
     counts as far as the best of these times led. Raises Invalid, or Unavailable when it takes longer than `timeout_ms`.
     """
     _check(request)
-    connection.execute(Q.limit_time, {"timeout": f"{timeout_ms}ms"})
+    connection.execute(Q.limit_funnel, {"timeout": f"{timeout_ms}ms"})
     try:
         reached = connection.execute(_statement(request), _binds(project_id, period, request)).one()
     except OperationalError as error:
@@ -104,20 +104,48 @@ def _check(request: FunnelRequest) -> None:
 
 
 def _statement(request: FunnelRequest) -> TextClause:
-    """Put the statement together from its parts, one common table expression a step."""
-    numbers = range(1, len(request.steps) + 1)
+    """Put the statement together from its parts."""
     kinds = {"page": _part("funnel_page"), "event": _part("funnel_event")}
-    conditions = {n: kinds[step.type].format(step=n) for n, step in enumerate(request.steps, start=1)}
-    start = _part("funnel_start").format(
-        flags=", ".join(f"{condition} IS TRUE AS is_{n}" for n, condition in conditions.items()),
-        any_flag=" OR ".join(conditions.values()),
-    )
-    parts = [f"matched AS MATERIALIZED ({start})", f"step_1 AS ({_part('funnel_first')})"]
+    conditions = [kinds[step.type].format(step=number) for number, step in enumerate(request.steps, start=1)]
+    if request.window_minutes is None:
+        return text(f"/* goals.funnel */ {_without_window(conditions)}")
+    return text(f"/* goals.funnel */ {_with_window(conditions)}")
+
+
+def _without_window(conditions: list[str]) -> str:
+    """Each visitor's matching events become a word, in which regular expressions find the steps in order.
+
+    Half the time of the windows below: one sort, which all cores take part in, and then one pass.
+    """
+    bits = " + ".join(f"CASE WHEN {condition} THEN {1 << bit} ELSE 0 END" for bit, condition in enumerate(conditions))
+    matched = _matched(conditions, _part("funnel_letter").format(bits=bits))
+    reached = ", ".join(_part("funnel_reached").format(step=number) for number in range(1, len(conditions) + 1))
+    return f"WITH matched AS ({matched}), words AS ({_part('funnel_courses')}) SELECT {reached} FROM words"
+
+
+def _with_window(conditions: list[str]) -> str:
+    """One common table expression a step: when the visitor began, of the latest beginning that leads there."""
+    numbers = range(1, len(conditions) + 1)
+    columns = ", ".join(f"{condition} IS TRUE AS is_{n}" for n, condition in zip(numbers, conditions, strict=True))
+    parts = [f"matched AS ({_matched(conditions, columns)})", f"step_1 AS ({_part('funnel_first')})"]
     parts += [f"step_{n} AS ({_part('funnel_next').format(step=n, before=n - 1)})" for n in numbers[1:]]
     flags = ", ".join(f"bool_or(begun_{n} IS NOT NULL) AS took_{n}" for n in numbers)
     counts = ", ".join(f"count(*) FILTER (WHERE took_{n}) AS visitors_{n}" for n in numbers)
     visitors = f"SELECT visitor, {flags} FROM step_{numbers[-1]} GROUP BY visitor"
-    return text(f"/* goals.funnel */ WITH {', '.join(parts)} SELECT {counts} FROM ({visitors}) AS visitors")
+    return f"WITH {', '.join(parts)} SELECT {counts} FROM ({visitors}) AS visitors"
+
+
+def _matched(conditions: list[str], columns: str) -> str:
+    return _part("funnel_start").format(columns=columns, any_flag=" OR ".join(conditions))
+
+
+def _orders(steps: int) -> dict[str, str]:
+    """Return a regular expression for each number of steps, over the letters of block `funnel_letter`."""
+    classes = [
+        "[" + "".join(chr(256 + bits) for bits in range(1, 1 << steps) if bits >> step & 1) + "]"
+        for step in range(steps)
+    ]
+    return {f"order_{number}": ".*".join(classes[:number]) for number in range(1, steps + 1)}
 
 
 def _part(name: str) -> str:
@@ -131,9 +159,12 @@ def _binds(project_id: int, period: Period, request: FunnelRequest) -> dict[str,
         f"value_{number}": to_like(step.value) if step.type == "page" else step.value
         for number, step in enumerate(request.steps, start=1)
     }
-    window = f"{request.window_minutes} minutes" if request.window_minutes is not None else None
-    span = {"starts_at": period.starts_at, "ends_at": period.ends_at}
-    return {"project_id": project_id, "window": window, **span, **values}
+    values |= (
+        _orders(len(request.steps))
+        if request.window_minutes is None
+        else {"window": f"{request.window_minutes} minutes"}
+    )
+    return {"project_id": project_id, "starts_at": period.starts_at, "ends_at": period.ends_at, **values}
 
 
 def to_like(pattern: str) -> str:
