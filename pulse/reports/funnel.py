@@ -115,7 +115,7 @@ def _statement(request: FunnelRequest) -> TextClause:
 def _without_window(conditions: list[str]) -> str:
     """Each visitor's matching events become a word, in which regular expressions find the steps in order.
 
-    Half the time of the windows below: one sort, which all cores take part in, and then one pass.
+    About 60 % of the time of the windows below: one sort, which all cores take part in, and then one pass.
     """
     bits = " + ".join(f"CASE WHEN {condition} THEN {1 << bit} ELSE 0 END" for bit, condition in enumerate(conditions))
     matched = _matched(conditions, _part("funnel_letter").format(bits=bits))
