@@ -1,5 +1,9 @@
 -- Reports of some visits and events only, counted from the facts. {braces} take conditions, whose values stay parameters.
 
+-- name: one_snapshot
+-- First in the transaction: a fold between two statements of a report does not show in it.
+SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
+
 -- name: limit
 -- Until the end of the transaction: how long a statement may run, room for its hash tables, and no sorting in place of
 -- them (PostgreSQL would sort once for each dimension, at three times the cost).

@@ -8,7 +8,8 @@ from sqlalchemy import Connection
 
 from pulse.reports.breakdowns import Breakdowns, EventRow, PageRow, ReferrerRow, read_lists
 from pulse.reports.comparison import ComparedPeriod, read_comparison
-from pulse.reports.filtered import TIMEOUT_S, read_filtered
+from pulse.reports.facts import TIMEOUT_S
+from pulse.reports.filtered import read_filtered
 from pulse.reports.filters import Filters, FilterText
 from pulse.reports.overview import Overview, SeriesPoint, read_overview
 from pulse.reports.period import Comparison, DateRange, EndDate, Period, SeriesGranularity, StartDate

@@ -14,14 +14,14 @@ _EVENT_COLUMNS = {
     "event_name": "event_name",
     "screen": "screen_width || 'x' || screen_height",
 }
-_VISIT_COLUMNS = {name: name for name in VISIT_DIMENSIONS} | {"entry_page": "entry_path", "exit_page": "exit_path"}
+VISIT_COLUMNS = {name: name for name in VISIT_DIMENSIONS} | {"entry_page": "entry_path", "exit_page": "exit_path"}
 _OF_VISITS_ALONE = ("entry_page", "exit_page")
 
 
 def visit_conditions(filters: Filters) -> tuple[str, dict[str, Any]]:
     """Return what the filters ask of a row of sessions, as SQL and its parameters."""
     chosen = [one for one in filters if one.dimension in VISIT_DIMENSIONS]
-    return _join(((one, _VISIT_COLUMNS[one.dimension]) for one in chosen), "visit")
+    return _join(((one, VISIT_COLUMNS[one.dimension]) for one in chosen), "visit")
 
 
 def event_conditions(filters: Filters) -> tuple[str, dict[str, Any]]:

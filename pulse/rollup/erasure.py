@@ -9,7 +9,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from typing import Any
 
 import msgspec
@@ -24,6 +24,7 @@ from pulse.rollup.reading import Q as FOLD
 from pulse.rollup.requests import request_rebuilds
 from pulse.rollup.sessions import Group, Session, group_events
 from pulse.rollup.writing import put_sessions, take_sessions
+from pulse.storage import segments
 from pulse.storage.localtime import LocalClock, from_epoch_us
 from pulse.storage.sql import load_queries
 
@@ -139,6 +140,8 @@ def _delete_piece(engine: Engine, erasure: Any, events: list[Event]) -> None:
         deleted = connection.execute(Q.delete_events, binds).rowcount
         gone, made = _mend_sessions(connection, events)
         changed = [event.at_us for event in events] + [session.started_us for session in made]
+        places = ((int(session.session_key), session.started_us) for session in chain(gone, made))
+        segments.forget(connection, erasure.project_id, places)
         spans = list(_day_spans(clocks[erasure.project_id], changed))
         for first_day, last_day in spans:
             rebuilds = request_rebuilds(connection, [erasure.project_id], first_day, last_day)

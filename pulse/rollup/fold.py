@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,10 +11,11 @@ from sqlalchemy import Connection, Engine
 
 from pulse.rollup.copying import array
 from pulse.rollup.reading import Event, Q, claim_batches, read_clocks, read_events
-from pulse.rollup.sessions import group_events
+from pulse.rollup.sessions import Session, group_events
 from pulse.rollup.summaries import Tally
 from pulse.rollup.writing import put_sessions, take_sessions, write_tally
-from pulse.storage import changes
+from pulse.storage import changes, segments
+from pulse.storage.localtime import epoch_us
 
 # Real-time reports look back half an hour; an event that comes later than this is in the past.
 LIVE_KEEP = timedelta(hours=2)
@@ -60,15 +61,30 @@ def fold_events(connection: Connection, read: list[Event]) -> None:
     tally = Tally(clocks)
     tally.add_events(events)
     tally.add_live(events, int((time.time() - LIVE_KEEP.total_seconds()) * 1_000_000))
+    soon = datetime.now(UTC) + CLOSING
+    todays = {project_id: epoch_us(each.day_start(each.day(soon))) for project_id, each in clocks.items()}
     groups = group_events(events)
     take_sessions(connection, groups)
+    touched = _past_sessions((session for group in groups.values() for session in group.sessions), todays)
     connected = [change for group in groups.values() for change in group.connect()]
     tally.add_changes(connected)
     put_sessions(connection, (change.session for change in connected))
     write_tally(connection, tally)
-    soon = datetime.now(UTC) + CLOSING
-    past = ((project_id, day) for project_id, day in tally.days if day < clocks[project_id].day(soon))
+    touched |= _past_sessions((change.session for change in connected), todays)
+    segments.loosen(connection, touched)
+    past = {(project_id, day) for project_id, day in tally.days if day < clocks[project_id].day(soon)}
+    # A session of yesterday that goes on is counted on its first day by filtered reports, whatever the summaries do.
+    past |= {(project_id, clocks[project_id].place(started_us).day) for project_id, (_, started_us) in touched}
     changes.note(connection, [(project_id, day, day) for project_id, day in past])
+
+
+def _past_sessions(sessions: Iterable[Session], todays: dict[int, int]) -> set[tuple[int, segments.Place]]:
+    """Return the project and place of those that began before today, which is given as microseconds since 1970."""
+    return {
+        (session.project_id, (int(session.session_key), session.started_us))
+        for session in sessions
+        if session.started_us < todays[session.project_id]
+    }
 
 
 @contextmanager

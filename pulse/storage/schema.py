@@ -14,6 +14,7 @@ from pulse.storage.sql import SQL_DIR, load_queries
 
 log = logging.getLogger("pulse.schema")
 Q = load_queries("schema")
+SEGMENTS = load_queries("segments")
 
 MIGRATIONS_DIR = SQL_DIR / "migrations"
 MONTHS_AHEAD = 3
@@ -223,5 +224,7 @@ def drop_expired(engine: Engine, retention_months: int, today: date | None = Non
             connection.exec_driver_sql("SET LOCAL lock_timeout = '1s'")
             connection.execute(Q.lock_migrations)
             connection.exec_driver_sql(f"DROP TABLE IF EXISTS {p.name}")
+            # After the drop: a pack begun later waits for it, and finds nothing more of the month.
+            connection.execute(SEGMENTS.forget_before, {"day": p.ends_on})
         log.info("dropped %s: its month is past RETENTION_MONTHS", p.name)
     return [p.name for p in gone]

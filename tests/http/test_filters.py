@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from werkzeug.test import TestResponse
 
 from pulse.errors import Unavailable
-from pulse.reports import filtered
+from pulse.reports.facts import Reading
 from pulse.rollup.fold import fold_once
 from pulse.storage.projects import DEVELOPMENT_KEY
 from pulse.web import analytics
@@ -102,7 +102,7 @@ def test_too_long_is_unavailable_with_advice(visited: FlaskClient, monkeypatch: 
     def stop(*_: object) -> None:
         raise Unavailable("stopped", retry_after_s=10)
 
-    monkeypatch.setattr(filtered, "_run", stop)
+    monkeypatch.setattr(Reading, "run", stop)
     answer = ask(visited, filters="page==/")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
 

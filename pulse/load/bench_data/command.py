@@ -65,6 +65,7 @@ def bench_data(
             f"{outcome.filled_events:,} events in {outcome.seconds:,.1f} s: [bold]{outcome.events_per_s:,.0f}/s[/];"
             f" of the time {outcome.rows_s:,.1f} s for rows, {outcome.summaries_s:,.1f} s for sessions and summaries,"
             f" {outcome.jobs_s:,.1f} s for weeks; then {outcome.vacuum_s:,.1f} s for statistics"
+            f" and {outcome.packs_s:,.1f} s for packs"
         )
     if json_path:
         json_path.write_bytes(msgspec.json.format(msgspec.json.encode(outcome)) + b"\n")

@@ -18,6 +18,7 @@ from pulse.config import Config
 from pulse.jobs import list_jobs
 from pulse.load.bench_data import filling
 from pulse.load.bench_data.plan import SITES, Plan, Task
+from pulse.rollup import packing
 from pulse.storage import embedded, projects, schema
 from pulse.storage.engine import build_engine
 from pulse.storage.localtime import clock
@@ -55,6 +56,7 @@ class Outcome(Struct, rename="camel", frozen=True):
     summaries_s: float
     jobs_s: float
     vacuum_s: float
+    packs_s: float = 0.0
 
     @property
     def events_per_s(self) -> float:
@@ -98,12 +100,13 @@ def run(engine: Engine, url: str, config: Config, wish: Wish, console: Console) 
     jobs_s = _timed(console, "Goals, weeks and months …", lambda: _sum_up(engine, config))
     seconds = time.perf_counter() - started
     vacuum_s = _timed(console, "Statistics, as autovacuum will gather them …", lambda: _vacuum(engine))
+    packs_s = _timed(console, "Past days packed for filtered reports …", lambda: packing.pack_all(engine))
     filled = sum(day.events for day in found)
     rows_s, summaries_s = (sum(getattr(day, name) for day in found) / processes for name in ("rows_s", "summaries_s"))
     return Outcome(
         plan.events, plan.days, plan.first_day, plan.last_day, plan.seed, plan.project_ids, processes, filled,
         round(seconds, 2), round(fill_s, 2), round(rows_s, 2), round(summaries_s, 2), round(jobs_s, 2),
-        round(vacuum_s, 2),
+        round(vacuum_s, 2), round(packs_s, 2),
     )  # fmt: skip
 
 

@@ -10,12 +10,13 @@ import pytest
 from sqlalchemy import Engine
 
 from pulse.errors import Unavailable
-from pulse.reports import filtered
+from pulse.reports import facts, filtered
 from pulse.reports.analytics import AnalyticsReport, analytics
 from pulse.reports.breakdowns import DIMENSIONS
 from pulse.reports.filtered import read_filtered
 from pulse.reports.filters import EVENT_DIMENSIONS, MISSING, VISIT_DIMENSIONS, Filter, Filters, read_filters
 from pulse.reports.period import Comparison, Granularity, Period
+from pulse.rollup import packing
 from tests.db.reports.conftest import Site, add_site, make_visits
 from tests.db.rollup.recount import recount_sessions
 
@@ -187,16 +188,28 @@ HISTORIES = [
 ]
 
 
+def rows_alone(*_: object) -> None:
+    """Stand in for `count_columns`, so that SQL counts."""
+
+
+@pytest.mark.parametrize("way", ["rows", "columns", "packs", "packs and late events"])
 @pytest.mark.parametrize(("timezone", "first", "granularity"), HISTORIES, ids=lambda value: str(value)[:12])
 def test_every_figure_matches_a_recount(
-    engine: Engine, timezone: str, first: datetime, granularity: Granularity
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, timezone: str, first: datetime, granularity: Granularity, way: str
 ) -> None:
+    monkeypatch.setattr(packing, "LEAST_VISITS", 0)
+    if way == "rows":
+        monkeypatch.setattr(filtered, "count_columns", rows_alone)
     site = add_site(engine, timezone)
     history = make_visits(11, first, 5 * 24, 120)
     site.write(*history[::2])
     site.fold()
+    if way == "packs and late events":
+        assert packing.pack_all(engine) > 4
     site.write(*history[1::2])
     site.fold()
+    if way == "packs":
+        assert packing.pack_all(engine) > 4
     period = Period(first.date() + timedelta(days=1), first.date() + timedelta(days=3), timezone, granularity)
     chance = random.Random(timezone)
     for _ in range(8):
@@ -228,7 +241,7 @@ def test_other_projects_are_not_counted(site: Site, engine: Engine) -> None:
 
 
 def test_visitors_of_many_visits_are_estimated(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filtered, "SAMPLE_VISITS", 512)
+    monkeypatch.setattr(facts, "SAMPLE_VISITS", 512)
     chance, at = random.Random(3), datetime(2026, 3, 9, tzinfo=UTC)
     people = [chance.getrandbits(63) for _ in range(2000)]
     site.write(*(
