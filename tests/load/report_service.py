@@ -25,12 +25,22 @@ from pulse.storage.localtime import clock
 from tests.load.bench_ingest import run_k6
 from tests.load.figures import Figures
 from tests.load.report_costs import Cost, application, measure_sizes
-from tests.load.report_requests import RANGES, Question, Reader, Times, questions, to_times
+from tests.load.report_requests import (
+    FILTERED_DAYS,
+    RANGES,
+    Question,
+    Reader,
+    Times,
+    filter_questions,
+    questions,
+    to_times,
+)
 from tests.load.report_rivals import Duck, Span, measure_sql
 from tests.running import RunningService
 
 LIVE_RATE, LIVE_S = 10_000, 20
 CLIENTS = 8
+FILTERED_TIMES = 12
 
 
 class Place(NamedTuple):
@@ -129,7 +139,19 @@ def _measure_reports(place: Place, reader: Reader, figures: Figures) -> Iterator
             if question.report not in ("events", "funnel"):  # these are never cached
                 _note(figures, f"{name}: warm", place.size, reader.measure_warm(question))
             yield days, question
+    if with_filters:
+        _measure_filters(place, reader, figures)
     _note(figures, "realtime: cold", place.size, reader.measure_cold(Question("realtime", "/realtime")))
+
+
+def _measure_filters(place: Place, reader: Reader, figures: Figures) -> None:
+    """Measure one report with many filters, cold: each by itself, and all requests together."""
+    every: list[float] = []
+    for question in filter_questions(place.outcome.last_day):
+        found = [reader.ask_cold(question) for _ in range(FILTERED_TIMES)]
+        _note(figures, f"{question.report} {FILTERED_DAYS} d: cold", place.size, to_times(found))
+        every += found
+    _note(figures, f"all filters {FILTERED_DAYS} d: cold", place.size, to_times(every))
 
 
 def _note(figures: Figures, name: str, size: str, times: Times) -> None:

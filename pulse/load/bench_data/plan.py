@@ -12,7 +12,7 @@ from pulse.storage.localtime import clock
 
 # Bytes on disk of an event with all that is made of it (indexes, its part of a session, summaries), and what the set
 # takes besides: summaries grow with days and pages rather than with events, and PostgreSQL's log stands beside them.
-BYTES_PER_EVENT = 380
+BYTES_PER_EVENT = 390
 BYTES_PER_DAY = 1_000_000
 LOG_BYTES = 5 * 2**30
 
