@@ -151,7 +151,7 @@ def _measure_filters(place: Place, reader: Reader, figures: Figures) -> None:
         found = [reader.ask_cold(question) for _ in range(FILTERED_TIMES)]
         _note(figures, f"{question.report} {FILTERED_DAYS} d: cold", place.size, to_times(found))
         every += found
-    _note(figures, f"all filters {FILTERED_DAYS} d: cold", place.size, to_times(every))
+    _note(figures, f"all filters, {FILTERED_DAYS} days: cold", place.size, to_times(every))
 
 
 def _note(figures: Figures, name: str, size: str, times: Times) -> None:
