@@ -10,6 +10,7 @@ import pytest
 
 from pulse.web import arrival
 from pulse.web.arrival import StampingUnreader, started_at
+from tests.running import wait_until
 
 WAIT_S = 0.05
 
@@ -24,9 +25,18 @@ def connection() -> Iterator[tuple[socket.socket, StampingUnreader]]:
     arrival._arrived.set(None)
 
 
+def stamps_arrivals(client: socket.socket, reader: StampingUnreader) -> bool:
+    client.sendall(b"?")
+    time.sleep(WAIT_S)
+    reader.chunk()
+    return started_at() < perf_counter() - WAIT_S / 2
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux stamps what TCP delivers")
 def test_the_time_in_the_socket_counts(connection: tuple[socket.socket, StampingUnreader]) -> None:
     client, reader = connection
+    # The kernel begins to stamp a moment after the first socket has asked for it.
+    wait_until(lambda: stamps_arrivals(client, reader))
     for body in (b"one", b"two"):
         before = perf_counter()
         client.sendall(body)
