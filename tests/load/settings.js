@@ -45,7 +45,8 @@ export function openLoop(exec, kind, stage, startS, durationS, ratePerS, users) 
   return {
     executor: 'constant-arrival-rate', exec, startTime: `${startS}s`, duration: `${durationS}s`,
     rate: Math.max(Math.round(ratePerS * 10), 1), timeUnit: '10s', // tenths: a rate is a whole number for k6
-    preAllocatedVUs: users, maxVUs: users * 4, tags: { kind, stage }, gracefulStop: '10s',
+    // Enough for answers that take an eighth of a second: making one more in the middle of the load costs 20 ms.
+    preAllocatedVUs: Math.max(users, Math.ceil(ratePerS / 8)), maxVUs: Math.max(users * 4, Math.ceil(ratePerS / 2)), tags: { kind, stage }, gracefulStop: '10s',
   };
 }
 
