@@ -21,7 +21,7 @@ _QUERIES = load_queries("visitor")
 _KEY_BYTES = 32
 _DAYS_KEPT = 2  # today's and yesterday's
 _ONE_DAY = timedelta(days=1)
-_NAMED = 16_384  # a few megabytes with the ids
+_NAMED = 4096  # one megabyte with the ids
 
 
 class Identity:
