@@ -44,7 +44,7 @@ class Bench(NamedTuple):
         return shlex.split({SHORT: self.short, USUAL: self.usual, FULL: self.full}[form])
 
 
-_RATES = "--rate 5000 --rate 10000"
+_RATES = "--rate 5000 --rate 10000 --rate 20000"
 BENCHES = {
     "ingest": Bench(
         "bench_ingest", f"--runs 3 --warmup 5 --steady 20 --closed 5 {_RATES}", _RATES,
