@@ -69,8 +69,8 @@ class Application:
             )
         if answer.status_code != 200:
             raise click.ClickException(f"{path}: {answer.get_data(as_text=True)[:300]}")
-        # Keys and projects are remembered from one request to the next.
-        passed = (" set_config(", "/* projects.")
+        # Keys and projects are remembered from one request to the next; settings have no plan.
+        passed = (" set_config(", " SET TRANSACTION ", "/* projects.")
         noted = [found for found in self._noted if not any(part in found.text for part in passed)]
         with self.engine.connect() as connection:
             connection.exec_driver_sql("SET statement_timeout = 0")
