@@ -11,7 +11,11 @@ from pulse.config import Config, Network
 from pulse.errors import Forbidden, Unauthorized
 from pulse.web.service import service
 
-_FORWARDING = ("X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via")
+# With these and every X-Forwarded-…: proxies differ in which they add, and one is enough to know that there is one.
+_FORWARDING = frozenset(
+    {"forwarded", "forwarded-for", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "x-original-host",
+     "true-client-ip", "cf-connecting-ip", "cdn-loop"}
+)  # fmt: skip
 _LOOPBACK_HOSTS = {"localhost", "127.0.0.1", "[::1]"}
 
 
@@ -59,7 +63,7 @@ def is_own_machine(config: Config) -> bool:
 
     The Host check stops DNS rebinding, the Origin check other sites' pages in the developer's browser.
     """
-    if not config.is_development or any(name in request.headers for name in _FORWARDING):
+    if not config.is_development or any(_tells_of_proxy(name) for name, _ in request.headers):
         return False
     try:
         if not ipaddress.ip_address(request.remote_addr or "").is_loopback:
@@ -72,6 +76,11 @@ def is_own_machine(config: Config) -> bool:
     if request.headers.get("Sec-Fetch-Site") == "cross-site":
         return False
     return origin is None or origin == request.host_url.rstrip("/")
+
+
+def _tells_of_proxy(header: str) -> bool:
+    name = header.lower()
+    return name in _FORWARDING or name.startswith("x-forwarded")
 
 
 def _host_name(host: str) -> str:
