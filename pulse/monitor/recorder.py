@@ -168,7 +168,8 @@ class Recorder:
         queries.keep_recent(run)
         self.changes += 1
         if scope is not None:
-            times = scope.seen[raw] = scope.seen.get(raw, 0) + 1
+            text = figures.text  # not the raw one: values may be written into it
+            times = scope.seen[text] = scope.seen.get(text, 0) + 1
             if times == REPEATED_OVER + 1:
                 figures.repeated += 1
         return figures, use, run

@@ -59,6 +59,14 @@ def test_a_statement_repeated_in_one_request_is_found(recorder: Recorder) -> Non
     assert _stats(recorder).statements[0].repeated == 2
 
 
+def test_a_repeated_statement_is_found_with_values_written_into_it(recorder: Recorder) -> None:
+    with route_scope("/api/v1/list", "GET"):
+        for number in range(11):
+            recorder.record_query(f"SELECT name FROM projects WHERE id = {number}", 1.0, 1)
+    (found,) = _stats(recorder).statements
+    assert (found.text, found.repeated) == ("SELECT name FROM projects WHERE id = ?", 1)
+
+
 def test_the_slowest_runs_are_kept_slowest_first(recorder: Recorder) -> None:
     recorder.slow_ms = 1
     for duration in range(1, 201):
