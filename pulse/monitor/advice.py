@@ -10,8 +10,8 @@ from pulse.config import Config
 from pulse.monitor import targets
 from pulse.monitor.database import BlockedQuery, ServerFigures
 from pulse.monitor.service import FIVE_MINUTES_S, ServiceStats
-from pulse.monitor.shared import HUB_BLOCK
-from pulse.monitor.snapshot import StatementFigures
+from pulse.monitor.shared import HUB_BLOCK, POOL_TIMEOUTS
+from pulse.monitor.snapshot import RouteUse, StatementFigures
 
 # PostgreSQL forces a vacuum at 200 million transactions and stops at 2 billion.
 WRAPAROUND_AGE = 500_000_000
@@ -54,15 +54,17 @@ def advise_server(server: ServerFigures) -> list[Advice]:
 
 def _about_pool(stats: ServiceStats, config: Config) -> Iterator[Advice]:
     pools = stats.pools()
-    used, _ = targets.pool_percent(stats.window(FIVE_MINUTES_S))
-    if pools.get("waiting", 0) or pools.get("timeouts", 0):
+    window = stats.window(FIVE_MINUTES_S)
+    used, _ = targets.pool_percent(window)
+    waiting, gave_up = pools.get("waiting", 0), window.count(POOL_TIMEOUTS)
+    if pools and (waiting or gave_up):
         full = max(
             ((name, process, pool) for process in stats.processes for name, pool in process.pools.items()),
             key=lambda found: (found[2]["waiting"], found[2]["timeouts"]),
         )
         yield Advice(
             "pool.waiting", "high", "Requests wait for a database connection",
-            f"{pools['waiting']} waiting, {pools['timeouts']} gave up; the {full[0]} pool of process {full[1].pid}"
+            f"{waiting} waiting, {gave_up} gave up in 5 minutes; the {full[0]} pool of process {full[1].pid}"
             f" has {full[2]['in_use']} of {full[2]['max']} in use",
             "Shorten the slowest queries first; if PostgreSQL is not busy, allow each process more connections.",
             f"DATABASE_POOL_MAX={config.database_pool_max * 2}",
@@ -150,14 +152,9 @@ def _about_targets(stats: ServiceStats, server: ServerFigures | None) -> Iterato
     results = [found for found in targets.evaluate(stats) if found.status == "missed" and found.unit == "ms"]
     for name, group in _LATENCY_GROUPS.items():
         missed = [found for found in results if found.id.startswith(name)]
-        uses = [
-            (use, found)
-            for found in stats.statements
-            for route, use in found.routes.items()
-            if use.calls and targets.group_of(route) == group
-        ]
-        if missed and uses:
-            use, worst = max(uses, key=lambda found: (found[0].slow, found[0].total_ms))
+        heaviest = _heaviest(stats, group)
+        if missed and heaviest:
+            use, worst = heaviest
             advice, action = _look_at(worst)
             yield Advice(
                 f"{name}.slow", "high", f"Reports: {missed[-1].name} is over its target, {worst.name} takes the time",
@@ -167,18 +164,41 @@ def _about_targets(stats: ServiceStats, server: ServerFigures | None) -> Iterato
             )  # fmt: skip
     slow = [found for found in results if found.id.startswith("ingest.")]
     if slow:
-        window = stats.window(FIVE_MINUTES_S)
-        commits, blocked = window.histogram(targets.GROUP_MS), window.histogram(HUB_BLOCK)
-        by_disk = commits.quantile(0.99) > blocked.quantile(0.99)
-        yield Advice(
-            "ingest.slow", "high", f"Ingestion: {slow[-1].name} is over its target",
-            f"{slow[-1].five_minutes.display} where {slow[-1].target} is asked for; group commits p99"
-            f" {commits.quantile(0.99):.0f} ms, processes held up p99 {blocked.quantile(0.99):.0f} ms"
-            + _commits_wait_for(server),
-            "PostgreSQL takes long to commit: look at its disk, at locks, triggers and at what else it does." if by_disk
-            else "The processor is short: fewer workers than cores, or less beside them.",
-            _WAITS if by_disk else "WEB_CONCURRENCY",
-        )  # fmt: skip
+        yield _about_slow_events(stats, server, slow[-1])
+
+
+def _heaviest(stats: ServiceStats, *groups: str) -> tuple[RouteUse, StatementFigures] | None:
+    """The statement that was slow most often, or took most time, for the routes of these groups."""
+    uses = [
+        (use, found)
+        for found in stats.statements
+        for route, use in found.routes.items()
+        if use.calls and targets.group_of(route) in groups
+    ]
+    return max(uses, key=lambda found: (found[0].slow, found[0].total_ms), default=None)
+
+
+def _about_slow_events(stats: ServiceStats, server: ServerFigures | None, missed: targets.TargetResult) -> Advice:
+    """Events are late for the commits, for a statement of their own (their key's), or for the processor."""
+    window = stats.window(FIVE_MINUTES_S)
+    commits, blocked = window.histogram(targets.GROUP_MS), window.histogram(HUB_BLOCK)
+    figure = (
+        f"{missed.five_minutes.display} where {missed.target} is asked for; group commits p99"
+        f" {commits.quantile(0.99):.0f} ms, at most {commits.max:.0f} ms; processes held up p99"
+        f" {blocked.quantile(0.99):.0f} ms"
+    )
+    title = f"Ingestion: {missed.name} is over its target"
+    heaviest = _heaviest(stats, targets.SINGLE, targets.BATCH)
+    # Commits that are fast, every one of them, are not what takes the time.
+    if heaviest and heaviest[0].slow and max(commits.max, blocked.max) < (missed.five_minutes.value or 0.0) / 2:
+        use, worst = heaviest
+        figure += f"; {worst.name}: {use.slow} of {use.calls} runs for these slow"
+        return Advice("ingest.slow", "high", f"{title}, {worst.name} takes the time", figure, *_look_at(worst))
+    if commits.quantile(0.99) > blocked.quantile(0.99):
+        advice = "PostgreSQL takes long to commit: look at its disk, at locks, triggers and at what else it does."
+        return Advice("ingest.slow", "high", title, figure + _commits_wait_for(server), advice, _WAITS)
+    advice = "The processor is short: fewer workers than cores, or less beside them."
+    return Advice("ingest.slow", "high", title, figure, advice, "WEB_CONCURRENCY")
 
 
 def _ask_redis(url: str | None) -> str:

@@ -224,7 +224,7 @@ def report_database(stats: ServiceStats, config: Config) -> dict[str, Any]:
         "idleConnections": pools.get("idle", 0),
         "activeConnections": pools.get("in_use", 0),
         "waitingRequests": pools.get("waiting", 0),
-        "acquireTimeouts": pools.get("timeouts", 0),
+        "acquireTimeouts": stats.counts.get(shared.POOL_TIMEOUTS, 0),
         "maxConnections": pools.get("max", 0),
         "utilizationPercentage": percent(pools.get("in_use", 0), pools.get("max", 0)),
         "poolConfig": {

@@ -30,6 +30,7 @@ BLOCKED_MS = 5.0
 
 POOL_USED = "pool/used_percent"
 POOL_WAITING = "pool/waiting"
+POOL_TIMEOUTS = "pool/timeouts"
 HUB_BLOCK = "hub_block_ms"
 FOLD_LAG = "fold_lag_s"
 CACHE = "cache/"
@@ -77,11 +78,13 @@ class Publisher:
         self._published: tuple[int, int] = (-1, -1)
         self._published_at = 0.0
         self._cache_seen: dict[tuple[str, str], int] = {}
-        self._cache_generation = -1
+        self._gave_up_seen: dict[str, int] = {}
+        self._gave_up_before: dict[str, int] = {}
+        self._read_generation = -1
         self._stopped = False
         self._lock = threading.Lock()
         source.use_board(Board(folder))
-        self._read_caches()
+        self._read_counters()
 
     def start(self) -> None:
         """Publish in the background until the process ends, and once more then."""
@@ -136,8 +139,8 @@ class Publisher:
 
     def publish(self) -> None:
         """Write this process's figures now."""
-        self._read_caches()
-        data = self._source.encoded(self._role, self.started_at, **_present())
+        self._read_counters()
+        data = self._source.encoded(self._role, self.started_at, **self._present())
         with self._lock:
             self._file.write_encoded(data)
 
@@ -151,15 +154,15 @@ class Publisher:
         lag_s = gauges().get(FOLD_LAG)
         if lag_s is not None:
             self._source.sample(FOLD_LAG, lag_s)
-        self._read_caches()
+        self._read_counters()
 
-    def _read_caches(self) -> None:
-        """Record how much the cache's counters have grown; what grew before a reset is not counted after it."""
+    def _read_counters(self) -> None:
+        """Record how much the counters of cache and pools have grown; growth from before a reset is left out."""
         grown: list[tuple[str, int]] = []
         with self._lock:
             generation = self._source.board_number()
-            counted = generation == self._cache_generation
-            self._cache_generation = generation
+            counted = generation == self._read_generation
+            self._read_generation = generation
             for counters in _caches:
                 for namespace, row in counters().items():
                     for name in _CACHE_COUNTERS:
@@ -168,14 +171,28 @@ class Publisher:
                         self._cache_seen[namespace, name] = value
                         # Less than before: the cache's own counters were set to nought meanwhile.
                         grown.append((f"{CACHE}{namespace}/{name}", value - before if value >= before else value))
+            for name, status in list(_pools.items()):
+                value = status().timeouts
+                before = self._gave_up_seen.get(name, 0)
+                self._gave_up_seen[name] = value
+                grown.append((POOL_TIMEOUTS, value - before if value >= before else value))
+                if not counted:
+                    self._gave_up_before[name] = value
         for name, times in grown:
             if times and counted:
                 self._source.count(name, times)
 
     def snapshot(self) -> Snapshot:
         """This process's figures as they stand, with its pools, gauges and memory."""
-        self._read_caches()
-        return self._source.snapshot(self._role, self.started_at, **_present())
+        self._read_counters()
+        return self._source.snapshot(self._role, self.started_at, **self._present())
+
+    def _present(self) -> dict[str, Any]:
+        """The moment, with the pools' time-outs counted from the last reset on."""
+        present = _present()
+        for name, pool in present["pools"].items():
+            pool["timeouts"] = max(pool["timeouts"] - self._gave_up_before.get(name, 0), 0)
+        return present
 
     def collect(self, *, alone: bool = False) -> ServiceStats:
         """The figures of all processes, this one's as they stand; with `alone` without those of other nodes."""

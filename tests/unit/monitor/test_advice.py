@@ -62,6 +62,12 @@ def test_slow_events_are_put_down_to_the_commits_or_the_processor() -> None:
     )
     assert disk is not None and processor is not None
     assert ("disk" in disk.advice, "processor" in processor.advice) == (True, True)
+    waits = _stats({**requests, "ingest_group_ms": _times(8.0)})
+    routes = {"POST /api/v1/track/event": RouteUse(40, 9000.0, 30)}
+    waits.statements = [StatementFigures("projects.find_key", "SELECT 1", "SELECT", ("api_keys",), routes=routes)]
+    found = _advice(waits, "ingest.slow")
+    assert found is not None and found.title.endswith("projects.find_key takes the time")
+    assert "group commits p99 8 ms" in found.figure and "30 of 40 runs for these slow" in found.figure
 
 
 def test_redis_away_is_said_until_every_process_is_back() -> None:
@@ -74,7 +80,12 @@ def test_redis_away_is_said_until_every_process_is_back() -> None:
 def test_a_full_pool_is_named_with_its_process() -> None:
     found = _advice(_stats(None, _process(1), _process(2, waiting=7)), "pool.waiting")
     assert found is not None
-    assert found.figure == "7 waiting, 0 gave up; the primary pool of process 2 has 4 of 4 in use"
+    assert found.figure == "7 waiting, 0 gave up in 5 minutes; the primary pool of process 2 has 4 of 4 in use"
+    gone = _stats(None, _process(1, timeouts=3))  # of its process's whole life: an hour ago, perhaps
+    assert _advice(gone, "pool.waiting") is None
+    gone.slices[NOW - 10].counts["pool/timeouts"] = 3
+    found = _advice(gone, "pool.waiting")
+    assert found is not None and found.figure.startswith("0 waiting, 3 gave up in 5 minutes")
 
 
 def test_few_look_ups_say_nothing_about_the_cache() -> None:

@@ -196,15 +196,20 @@ def test_cache_counters_and_gauges_are_asked_for(data_dir: Path, monkeypatch: py
     monkeypatch.setattr(shared, "_pools", {})
     shared.register_cache(lambda: rows)
     shared.register_gauges(lambda: {"queue": 3.0})
-    shared.register_pool("primary", lambda: PoolStatus(total=2, idle=1, in_use=1, waiting=1, max=2, min=1, timeouts=0))
+    gave_up = [5]
+    shared.register_pool("primary", lambda: PoolStatus(2, 1, 1, waiting=1, max=2, min=1, timeouts=gave_up[0]))
     publisher = shared.start_publishing(replace(Config(), data_dir=data_dir))
     rows["analytics"] = {"hits": 107, "misses": 13, "stale": 0, "failures": 0}
+    gave_up[0] = 9
     stats = shared.collect()
+    assert (stats.counts[shared.POOL_TIMEOUTS], stats.pools()["timeouts"]) == (4, 4)
     assert (stats.counts["cache/analytics/hits"], stats.counts["cache/analytics/misses"]) == (7, 3)
     assert stats.gauges()["queue"] == 3.0
     shared.reset()
     rows["analytics"]["hits"] = 110
-    assert "cache/analytics/hits" not in shared.collect().counts  # happened before anybody looked again
+    after = shared.collect()
+    assert "cache/analytics/hits" not in after.counts  # happened before anybody looked again
+    assert (after.counts.get(shared.POOL_TIMEOUTS, 0), after.pools()["timeouts"]) == (0, 0)
     rows["analytics"]["hits"] = 2  # the cache began again by itself
     assert shared.collect().counts["cache/analytics/hits"] == 2
     publisher.sample()
