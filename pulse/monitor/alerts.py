@@ -76,13 +76,14 @@ class RuleState(msgspec.Struct, rename="camel"):
 
 
 class Delivery(msgspec.Struct, rename="camel"):
-    """One message to one receiver, until it was taken."""
+    """One message to one receiver, until it was taken; one that is given up stays, so that it is seen."""
 
     channel: str
     kind: str
     attempts: int = 0
     next_at: float = 0.0
     error: str | None = None
+    given_up: bool = False
 
 
 class Alert(msgspec.Struct, rename="camel"):

@@ -58,13 +58,13 @@ def deliver_due(folder: Path, config: Config) -> int:
 
 def _claim(folder: Path) -> list[tuple[Alert, Delivery]]:
     claimed: list[tuple[Alert, Delivery]] = []
-    if not any(alert.deliveries for alert in alerts.load(folder).alerts):
+    if not any(_waiting(alert) for alert in alerts.load(folder).alerts):
         return claimed
 
     def edit(state: State) -> None:
         now = time()
         for alert in reversed(state.alerts):
-            for delivery in alert.deliveries:
+            for delivery in _waiting(alert):
                 if delivery.next_at <= now:
                     delivery.attempts += 1
                     delivery.next_at = now + LEASE_S
@@ -74,16 +74,25 @@ def _claim(folder: Path) -> list[tuple[Alert, Delivery]]:
     return claimed
 
 
+def _waiting(alert: Alert) -> list[Delivery]:
+    """The next message to each receiver: an all-clear that came before its alert would leave the alert standing."""
+    found: dict[str, Delivery] = {}
+    for delivery in alert.deliveries:
+        if not delivery.given_up:
+            found.setdefault(delivery.channel, delivery)
+    return list(found.values())
+
+
 def _settle(folder: Path, alert: Alert, delivery: Delivery, error: str | None) -> None:
     def edit(state: State) -> None:
         for found in state.alerts:
             if found.id != alert.id:
                 continue
             for waiting in [d for d in found.deliveries if (d.channel, d.kind) == (delivery.channel, delivery.kind)]:
-                if error is None or waiting.attempts >= MAX_ATTEMPTS:
+                if error is None:
                     found.deliveries.remove(waiting)
                 else:
-                    waiting.error = error
+                    waiting.error, waiting.given_up = error, waiting.attempts >= MAX_ATTEMPTS
                     waiting.next_at = time() + min(FIRST_RETRY_S * 2 ** (waiting.attempts - 1), LONGEST_RETRY_S)
 
     alerts.change(folder, edit)

@@ -166,6 +166,7 @@ def _alerts_part(state: alerts.State) -> dict[str, Any]:
                 "name": rule.name,
                 "title": rule.title,
                 "condition": rule.condition,
+                "windowSeconds": rule.window_s,
                 "endsAt": f"{'>=' if rule.falls else '<='} {rule.clear:g} %",
                 "value": None if (seen := state.rules[rule.name]).value is None else round(seen.value, 2),
                 "firing": seen.firing is not None,
@@ -186,7 +187,10 @@ def _alert(found: alerts.Alert) -> dict[str, Any]:
         "endedAt": report.iso(found.ended_at),
         "acknowledgedAt": report.iso(found.acknowledged_at),
         "acknowledgedBy": found.acknowledged_by,
-        "undelivered": [{"channel": d.channel, "attempts": d.attempts, "error": d.error} for d in found.deliveries],
+        "undelivered": [
+            {"channel": d.channel, "attempts": d.attempts, "error": d.error, "givenUp": d.given_up}
+            for d in found.deliveries
+        ],
     }
 
 

@@ -267,9 +267,17 @@ def test_alert_is_acknowledged(page: Page, busy: str, changes: Changes) -> None:
         more.update(acknowledgedAt="2026-01-01T10:05:00.000+00:00", acknowledgedBy="ada@example.com")
         route.fulfill(json={"success": True, "data": {}})
 
+    waiting = {"channel": "webhook", "attempts": 3, "error": "HTTP Error 503", "givenUp": False}
+    more["undelivered"] = [waiting]
     changes[""] = lambda data: raise_alert(data, **more)
     page.route("**/acknowledge", take)
     page.goto(f"{busy}/performance")
+    said = page.locator("#alerts li .when").last
+    expect(said).to_have_text("webhook not told yet (HTTP Error 503)")
+    more["undelivered"] = [{**waiting, "givenUp": True}]
+    expect(said).to_have_text("webhook was never told (HTTP Error 503)")
+    more["undelivered"] = []
+    expect(said).to_be_hidden()
     page.get_by_role("button", name="Acknowledge").click()
     expect(page.locator("#alerts li")).to_contain_text("Acknowledged by ada@example.com")
     expect(page.get_by_role("button", name="Acknowledge")).to_have_count(0)
@@ -378,6 +386,9 @@ def test_availability_and_since_when(page: Page, busy: str, changes: Changes) ->
     changes[""] = lambda data: data.update(availability={"target": "99.9%", "day": share, "month": month})
     page.goto(f"{busy}/performance")
     shown(page)
+    verdict = page.get_by_role("region", name="Verdict")
+    expect(verdict.get_by_role("status")).to_contain_text("availability short")
+    expect(verdict).to_contain_text(re.compile(r"vailable 99\.5 % of the last 30 d \(> 99\.9 %\)"))
     assert [cell.split() for cell in board_row(page, "Available")] == [
         [">", "99.9", "%"], ["✓99.96", "%", "met"], ["✕99.5", "%", "missed"],
     ]  # fmt: skip

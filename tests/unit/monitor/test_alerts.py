@@ -186,6 +186,34 @@ def test_a_webhook_that_was_down_gets_the_alert_once(
     assert "slow queries: 20.00%" in str(handler.bodies[-1]["text"])
 
 
+def test_an_all_clear_waits_for_its_alert_and_what_is_given_up_stays_visible(
+    tmp_path: Path, webhook: tuple[type[_Receiver], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler, url = webhook
+    config = replace(Config(), alert_webhook_url=url)
+    handler.status = 500
+    clock = alerts.time()
+    monkeypatch.setattr(delivery, "time", lambda: clock)
+    alerts.check(tmp_path, _stats(NOW, slow=20), delivery.channels(config))
+    delivery.deliver_due(tmp_path, config)
+    for later in (10, 90):
+        alerts.check(tmp_path, _stats(NOW + later, slow=0), delivery.channels(config))
+    handler.status = 200
+    delivery.deliver_due(tmp_path, config)  # the alert itself is not due again yet
+    assert len(handler.bodies) == 1
+    for _ in range(2):
+        clock += 60
+        delivery.deliver_due(tmp_path, config)
+    assert [body["event"] for body in handler.bodies] == ["started", "started", "ended"]
+    handler.status = 500
+    alerts.check(tmp_path, _stats(NOW + 400, slow=20), delivery.channels(config))
+    for _ in range(delivery.MAX_ATTEMPTS + 3):
+        clock += delivery.LONGEST_RETRY_S
+        delivery.deliver_due(tmp_path, config)
+    (left,) = alerts.load(tmp_path).alerts[0].deliveries
+    assert (left.attempts, left.given_up) == (delivery.MAX_ATTEMPTS, True) and left.error
+
+
 class _MailServer(socketserver.StreamRequestHandler):
     lines: list[str] = []
 

@@ -2,12 +2,12 @@
 import { make, setText } from "./dom.js";
 import { capitalised, count } from "./format.js";
 import { cardOf, follow, makeList, makeTable } from "./performance-table.js";
-import { percent, when } from "./performance-units.js";
+import { percent, span, when } from "./performance-units.js";
 
 const RULE_COLUMNS = [
-  { label: "Rule", of: rule => capitalised(rule.title) },
+  { label: "Rule", of: rule => capitalised(rule.title), note: rule => `over ${span(rule.windowSeconds)}` },
   { label: "Alert at", number: true, of: rule => rule.condition, tone: () => "none" },
-  { label: "Last minute", number: true, of: rule => (rule.value === null ? "no data" : percent(rule.value)), tone: rule => (rule.firing ? "bad" : rule.value === null ? "none" : "good"),
+  { label: "Now", number: true, of: rule => (rule.value === null ? "no data" : percent(rule.value)), tone: rule => (rule.firing ? "bad" : rule.value === null ? "none" : "good"),
     mark: rule => (rule.firing ? ["✕", " firing"] : rule.value === null ? ["", ""] : ["✓", " quiet"]) },
 ];
 
@@ -17,23 +17,33 @@ export function nameAlert(alert, rules) {
   return rule ? `${rule.title} ${rule.condition}` : alert.message;
 }
 
+/** Who does not know of an alert, or of its end: sent again and again, or given up after some hours. */
+const nameUndelivered = one => `${one.channel} ${one.givenUp ? "was never told" : "not told yet"}${one.error ? ` (${one.error})` : ""}`;
+
 /** One alert; `acknowledge(alert)` is asked once its button is used. */
 function makeAlert(acknowledge, rules) {
   return first => {
-    let alert = first;
+    let alert = first, refused = "";
     const message = make("span"), period = make("p", { class: "when" }), seen = make("p", { class: "when" });
     const button = make("button", { class: "button quiet", type: "button", onclick: async () => {
       button.disabled = true;
+      refused = "";
       try {
         await acknowledge(alert);
       } catch (error) {
-        seen.hidden = false;
-        setText(seen, error.message);
+        refused = error.message;
+        tell();
       } finally {
         button.disabled = false;
       }
     } }, "Acknowledge");
     const element = make("li", {}, make("div", { class: "head" }, message, button), period, seen);
+    const tell = () => {
+      const lines = [alert.acknowledgedAt ? `Acknowledged by ${alert.acknowledgedBy} at ${when(alert.acknowledgedAt)}` : refused,
+        ...alert.undelivered.map(nameUndelivered)].filter(Boolean);
+      setText(seen, lines.join("; "));
+      seen.hidden = !lines.length;
+    };
     return {
       element,
       update(now) {
@@ -44,10 +54,7 @@ function makeAlert(acknowledge, rules) {
         setText(period, alert.endedAt
           ? `${when(alert.startedAt)} to ${when(alert.endedAt)}, worst ${percent(alert.worst)}`
           : `Since ${when(alert.startedAt)}, now ${percent(alert.value)}, worst ${percent(alert.worst)}`);
-        const waiting = alert.undelivered.map(one => `${one.channel} not told yet${one.error ? ` (${one.error})` : ""}`);
-        const lines = [alert.acknowledgedAt ? `Acknowledged by ${alert.acknowledgedBy} at ${when(alert.acknowledgedAt)}` : "", ...waiting].filter(Boolean);
-        if (lines.length) setText(seen, lines.join("; "));
-        seen.hidden = !lines.length && !seen.textContent;
+        tell();
       },
     };
   };

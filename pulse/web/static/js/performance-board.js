@@ -37,11 +37,13 @@ const TARGET_COLUMNS = [
   actual("1 hour", target => target.oneHour),
 ];
 
+// Cut off rather than rounded: 99.96 must not read as 100.
+const cutPercent = share => `${Math.floor(share.percent * 100) / 100} %`;
+
 /** A share of minutes, of the last day or month. */
 const available = (label, of) => ({
   label, number: true,
-  // Cut off rather than rounded: 99.96 must not read as 100.
-  of: row => (of(row).percent === null ? "no data" : `${Math.floor(of(row).percent * 100) / 100} %`),
+  of: row => (of(row).percent === null ? "no data" : cutPercent(of(row))),
   tone: row => TONES[of(row).status],
   mark: row => MARKS[of(row).status],
   title: row => `${count(of(row).availableMinutes)} of ${count(of(row).minutes)} minutes since ${when(of(row).since)}`,
@@ -81,7 +83,7 @@ export function makeBoard() {
 const plural = (number, one, many) => `${number} ${number === 1 ? one : many}`;
 
 /**
- * What somebody reads first: `show(targets, alerts)`, with what `showAdvice` found urgent. Only the short sentence is
+ * What somebody reads first: `show(targets, alerts, availability)`, with what `showAdvice` found urgent. Only the short sentence is
  * spoken when it changes.
  */
 export function makeVerdict() {
@@ -92,13 +94,16 @@ export function makeVerdict() {
       urgent = advice.filter(one => one.severity === "high");
       if (last) verdict.show(...last);
     },
-    show(targets, alerts) {
-      last = [targets, alerts];
+    show(targets, alerts, availability) {
+      last = [targets, alerts, availability];
       const missed = targets.filter(target => target.status === "missed");
       const met = targets.filter(target => target.status === "met");
       const unknown = targets.length - missed.length - met.length;
+      // Of the two spans the longer one that falls short: it says more.
+      const short = availability && [["30 d", availability.month], ["24 h", availability.day]].find(([, share]) => share.status === "missed");
       const problems = [
         missed.length ? `${plural(missed.length, "target", "targets")} missed` : "",
+        short ? "availability short" : "",
         alerts.active.length ? plural(alerts.active.length, "alert", "alerts") : "",
         urgent.length ? plural(urgent.length, "urgent finding", "urgent findings") : "",
       ].filter(Boolean);
@@ -108,6 +113,7 @@ export function makeVerdict() {
       const names = [
         ...urgent.map(one => one.title),
         ...alerts.active.map(alert => `${nameAlert(alert, alerts.rules)}, now ${percent(alert.value)}`),
+        ...(short ? [`available ${cutPercent(short[1])} of the last ${short[0]} (> ${spaced(availability.target)})`] : []),
         ...missed.map(target => `${target.area} ${target.name} ${written(target.fiveMinutes)} (${target.target})${target.since ? ` since ${when(target.since)}` : ""}`),
       ];
       const rest = names.length > MOST_NAMED ? ` and ${names.length - MOST_NAMED} more` : "";

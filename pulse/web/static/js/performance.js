@@ -41,7 +41,7 @@ async function loadOverview(signal) {
   }
   since = Date.parse(statistics.since);
   showSystem(overview.system, statistics);
-  verdict.show(overview.targets, overview.alerts);
+  verdict.show(overview.targets, overview.alerts, overview.availability);
   tiles.show(overview, graphs.newest());
   board.show(overview.targets, overview.availability);
   alerts.show(overview.alerts);
