@@ -34,11 +34,18 @@ _NOT_TABLES = re.compile(
 )
 _TABLE = re.compile(
     r"\b(?:from|join|into|update|truncate(?:\s+table)?|copy|table(?:\s+if\s+(?:not\s+)?exists)?)"
-    r"\s+(?:only\s+|lateral\s+)?\"?([a-z_][\w$]*)\"?(?:\s*\.\s*\"?([a-z_][\w$]*)\"?)?(?!\w)(?!\s*\()",
+    r"\s+(?:only\s+|lateral\s+)?\"?([a-z_][\w$]*)\"?(?:\s*\.\s*\"?([a-z_][\w$]*)\"?)?(?!\w)(?!\s*[.(])",
     re.IGNORECASE,
 )
 _INSERT = re.compile(r"\binsert\s+into\s+\"?([a-z_][\w$]*)\"?(?:\s*\.\s*\"?([a-z_][\w$]*)\"?)?", re.IGNORECASE)
-_KEYWORDS = frozenset({"select", "lateral", "only", "set", "values", "unnest", "rows", "where"})
+# A parenthesis after a name makes it a function's elsewhere; here it opens the columns.
+_CREATE = re.compile(
+    r"\bcreate\s+(?:temp(?:orary)?\s+|unlogged\s+)?table\s+(?:if\s+not\s+exists\s+)?"
+    r"\"?([a-z_][\w$]*)\"?(?:\s*\.\s*\"?([a-z_][\w$]*)\"?)?",
+    re.IGNORECASE,
+)
+_SAVEPOINT = re.compile(r"\bsa_savepoint_\d+\b")  # SQLAlchemy counts them
+_KEYWORDS = frozenset({"if", "select", "lateral", "only", "set", "values", "unnest", "rows", "where"})
 _VERB = re.compile(r"\b(insert|update|delete|merge|select|values)\b", re.IGNORECASE)
 
 
@@ -66,7 +73,7 @@ def parse(raw: str) -> Statement:
 def normalise(raw: str) -> str:
     """Return the text on one line, without comments, every value and bind as `?`, and lists of them as one."""
     text = _OPAQUE.sub(lambda match: match["name"] or (" " if match["comment"] else "?"), raw)
-    text = _NUMBER.sub("?", _BIND.sub("?", text)).replace("%%", "%")
+    text = _NUMBER.sub("?", _BIND.sub("?", _SAVEPOINT.sub("sa_savepoint", text))).replace("%%", "%")
     text = " ".join(text.split())
     return _ROWS.sub("(?)", _LIST.sub("?", text))
 
@@ -90,5 +97,5 @@ def _type_of(text: str) -> str:
 
 def _tables_of(text: str) -> tuple[str, ...]:
     ours = {match[1].lower() for match in _CTE.finditer(text)} if re.search(r"\bwith\b", text, re.IGNORECASE) else set()
-    found = [match[2] or match[1] for pattern in (_TABLE, _INSERT) for match in pattern.finditer(text)]
+    found = [match[2] or match[1] for pattern in (_TABLE, _INSERT, _CREATE) for match in pattern.finditer(text)]
     return tuple(sorted({name.lower() for name in found} - ours - _KEYWORDS))

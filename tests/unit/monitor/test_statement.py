@@ -30,6 +30,7 @@ def test_the_label_says_what_a_function_does() -> None:
         ("SELECT 'a\\', 'secret'", "SELECT ?"),
         ("SELECT a FROM t WHERE b = 'cut sho", "SELECT a FROM t WHERE b = ?"),
         ("SELECT a FROM t WHERE id IN (1, 2, 3)", "SELECT a FROM t WHERE id IN (?)"),
+        ("ROLLBACK TO SAVEPOINT sa_savepoint_12", "ROLLBACK TO SAVEPOINT sa_savepoint"),
         ("INSERT INTO t (a, b) VALUES (%s, %s), (%s, %s)", "INSERT INTO t (a, b) VALUES (?)"),
         ("SELECT a FROM t WHERE b = $1::text AND c LIKE '100%%'", "SELECT a FROM t WHERE b = ?::text AND c LIKE ?"),
     ],
@@ -59,6 +60,9 @@ def test_no_literal_gives_itself_away(inside: str) -> None:
         ("INSERT INTO t VALUES (1) ON CONFLICT (id) DO UPDATE SET x = 1", "INSERT", ("t",)),
         ("SELECT * FROM json_to_recordset(%(rows)s) AS r(a int)", "SELECT", ()),
         ("SET LOCAL statement_timeout = 0", "SET", ()),
+        ("CREATE TEMP TABLE IF NOT EXISTS fold_stage (a int)", "CREATE", ("fold_stage",)),
+        ("CREATE TABLE s.copies (a int)", "CREATE", ("copies",)),
+        ("SELECT a FROM pg_catalog.generate_series(1, 2) AS r(a)", "SELECT", ()),
     ],
 )  # fmt: skip
 def test_type_and_tables(raw: str, kind: str, tables: tuple[str, ...]) -> None:
