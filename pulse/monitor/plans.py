@@ -1,8 +1,9 @@
 """The plan of a named statement, made by PostgreSQL without running it and without anybody's parameters."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from time import time
 
@@ -22,6 +23,9 @@ FILE_NAME = "plans.json"
 MAX_PLANS = 500
 # Made in one round by the background worker: a service that has just become slow has other work.
 MOST_AT_ONCE = 5
+MAX_TEXT = 16_000
+_GAP = re.compile(r"\{\w+\}")
+_BIND = re.compile(r"%\((\w+)\)s")
 _NAME = re.compile(r"([a-z_]{1,60})\.([a-z0-9_]{1,60})")
 _PLANNED = re.compile(r"\s*(?:/\*.*?\*/\s*)?(?:select|insert|update|delete|merge|with|values)\b", re.I | re.S)
 
@@ -50,23 +54,26 @@ class PlanBook:
         """The plans that are not too old, by the name of the statement."""
         return {name: kept.plan for name, kept in self._read().items() if 0 <= time() - kept.made_at < KEEP_S}
 
-    def find(self, connection: Connection, name: str) -> Plan:
-        """The plan of the block `module.block`. Raises NotFound for a name that is not a block of ours."""
-        statement = find_block(name)
+    def find(self, connection: Connection, name: str, sent: str | None = None) -> Plan:
+        """The plan of the block `module.block`, or of it as it was `sent`. Raises NotFound for any other name."""
+        block = find_block(name)
         plan = self.known().get(name)
-        if plan is None:
-            plan = explain(connection, name, statement)
-            self._add(plan)
+        if plan is not None:
+            return plan
+        if sent is None and _GAP.search(block):
+            return Plan(name, block, [], "It is put together for each request; it has a plan once a run was slow.")
+        plan = explain(connection, name, block if sent is None else _number_binds(sent))
+        self._add(plan)
         return plan
 
-    def make_missing(self, engine: Engine, names: Iterable[str]) -> int:
+    def make_missing(self, engine: Engine, slow: Mapping[str, str | None]) -> int:
         """Make the plans that nobody has asked for yet, of at most MOST_AT_ONCE statements; return of how many."""
         known = self.known()
-        missing = [name for name in names if name not in known][:MOST_AT_ONCE]
+        missing = [name for name in slow if name not in known][:MOST_AT_ONCE]
         if missing:
             with engine.begin() as connection:
                 for name in missing:
-                    self.find(connection, name)
+                    self.find(connection, name, slow[name])
         return len(missing)
 
     def _read(self) -> dict[str, _Kept]:
@@ -84,15 +91,30 @@ class PlanBook:
             draft.replace(self._folder / FILE_NAME)
 
 
-def list_slow(stats: ServiceStats) -> list[str]:
-    """The named statements that were slow since the last reset, those with most slow runs first."""
-    slow = sorted((found for found in stats.statements if found.slow), key=lambda found: -found.slow)
-    names = []
-    for found in slow:
+def list_slow(stats: ServiceStats) -> dict[str, str | None]:
+    """The named statements that were slow since the last reset, most slow runs first, with how they were sent."""
+    names: dict[str, str | None] = {}
+    for found in sorted((found for found in stats.statements if found.slow), key=lambda found: -found.slow):
         with suppress(NotFound):
             find_block(found.name)
-            names.append(found.name)
+            names[found.name] = names.get(found.name) or found.sent
     return names
+
+
+@lru_cache(maxsize=MAX_PLANS)
+def _has_gaps(name: str) -> bool:
+    try:
+        return _GAP.search(find_block(name)) is not None
+    except NotFound:
+        return False
+
+
+def text_to_plan(name: str, sent: str) -> str | None:
+    """What is kept of a slow statement for its plan: a block with gaps has none by itself.
+
+    Of other statements nothing is: the block will do, and a text of no block of ours may have values written into it.
+    """
+    return sent if len(sent) <= MAX_TEXT and _has_gaps(name) else None
 
 
 def find_block(name: str) -> str:
@@ -107,13 +129,16 @@ def find_block(name: str) -> str:
         raise unknown from None
     if match[2] not in queries.names():
         raise unknown
-    compiled = str(getattr(queries, match[2]).compile(dialect=psycopg2.dialect()))
+    return _number_binds(str(getattr(queries, match[2]).compile(dialect=psycopg2.dialect())))
+
+
+def _number_binds(text: str) -> str:
     numbers: dict[str, int] = {}
 
     def numbered(found: re.Match[str]) -> str:
         return f"${numbers.setdefault(found[1], len(numbers) + 1)}"
 
-    return re.sub(r"%\((\w+)\)s", numbered, compiled).replace("%%", "%")
+    return _BIND.sub(numbered, text).replace("%%", "%")
 
 
 def explain(connection: Connection, name: str, statement: str) -> Plan:

@@ -23,6 +23,7 @@ from pulse.config import Config
 from pulse.monitor.board import Board, number
 from pulse.monitor.histogram import bucket_of
 from pulse.monitor.meter import Meter
+from pulse.monitor.plans import text_to_plan
 from pulse.monitor.queries import REPEATED_OVER, QueryTable, Run
 from pulse.monitor.snapshot import RouteUse, Snapshot, StatementFigures, encode, snapshot_decoder
 
@@ -128,6 +129,7 @@ class Recorder:
             if slow:
                 figures.slow += 1
                 use.slow += 1
+                figures.sent = figures.sent or text_to_plan(figures.name, raw)
                 self._meter.count(QUERY_SLOW, 1)
                 self._queries.keep_slow(run)
         if slow:

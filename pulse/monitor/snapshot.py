@@ -46,7 +46,10 @@ class RouteUse(msgspec.Struct, array_like=True):
 
 
 class StatementFigures(msgspec.Struct, array_like=True):
-    """One statement since the last reset. `repeated`: requests that ran it more than REPEATED_OVER times."""
+    """One statement since the last reset. `repeated`: requests that ran it more than REPEATED_OVER times.
+
+    `sent`: the text with its binds, of a slow one whose block has gaps to fill; `plans.text_to_plan` says which.
+    """
 
     name: str
     text: str
@@ -58,9 +61,11 @@ class StatementFigures(msgspec.Struct, array_like=True):
     repeated: int = 0
     times: Histogram = msgspec.field(default_factory=Histogram)
     routes: dict[str, RouteUse] = msgspec.field(default_factory=dict)
+    sent: str | None = None
 
     def merge(self, other: "StatementFigures") -> None:
         """Add another process's figures of the same statement."""
+        self.sent = self.sent or other.sent
         self.rows += other.rows
         self.errors += other.errors
         self.slow += other.slow

@@ -18,7 +18,7 @@ from pulse.errors import PulseError
 from pulse.monitor import alerts, availability, delivery, files, history, prometheus, report, shared, targets, trends
 from pulse.monitor.advice import Advice, advise
 from pulse.monitor.database import ServerFigures, read_server
-from pulse.monitor.plans import Plan, PlanBook
+from pulse.monitor.plans import Plan, PlanBook, list_slow
 from pulse.monitor.service import ServiceStats
 from pulse.storage.engine import Database, build_engine
 from pulse.storage.pool import start_reaper
@@ -236,7 +236,8 @@ def queries() -> Response:
 def plan(name: str) -> Response:
     """Answer a plan, made at most once an hour. Raises NotFound for a name that is no block of ours."""
     book = PlanBook(_folder())
-    return _fresh(service().database.run(lambda connection: book.find(connection, name)))
+    sent = list_slow(shared.collect()).get(name)
+    return _fresh(service().database.run(lambda connection: book.find(connection, name, sent)))
 
 
 @api(

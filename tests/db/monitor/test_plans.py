@@ -52,15 +52,32 @@ def test_slow_statements_are_planned_once_an_hour_for_all_processes(
         recorder.note_query(f"/* {name} */ SELECT 1", ms, 1)
     recorder.note_query("SELECT 'of no name'", 99.0, 1)
     slow = plans.list_slow(add_up([recorder.snapshot()], time.time()))
-    assert slow == ["events.page"]
+    assert list(slow) == ["events.page"]
     first, second = PlanBook(tmp_path), PlanBook(tmp_path)
     assert (first.make_missing(engine, slow), second.make_missing(engine, slow)) == (1, 0)
     with engine.begin() as connection:
         assert second.find(connection, "events.page") == first.known()["events.page"]
         assert made == ["events.page"]
         monkeypatch.setattr(plans, "KEEP_S", 0.0)
-        second.find(connection, "events.page")
+        second.find(connection, "events.page", slow["events.page"])
     assert made == ["events.page"] * 2
+
+
+def test_a_statement_put_together_is_planned_as_it_was_sent(engine: Engine, tmp_path: Path) -> None:
+    recorder = Recorder()
+    recorder.slow_ms = 10.0
+    sent = "/* events.page */ SELECT id FROM events WHERE project_id = %(project)s AND path LIKE 'a%%' LIMIT %(limit)s"
+    recorder.note_query(sent, 5.0, 1)
+    with engine.begin() as connection:
+        found = PlanBook(tmp_path).find(connection, "events.page")
+        assert found.plan == [] and "once a run was slow" in (found.problem or "")
+        recorder.note_query(sent, 50.0, 1)
+        recorder.note_query("/* projects.get_project */ SELECT 'secret'", 50.0, 1)
+        slow = plans.list_slow(add_up([recorder.snapshot()], time.time()))
+        assert slow == {"events.page": sent, "projects.get_project": None}
+        found = PlanBook(tmp_path).find(connection, "events.page", slow["events.page"])
+    assert found.problem is None and "project_id = $1 AND path LIKE 'a%' LIMIT $2" in found.statement
+    assert any("events" in line for line in found.plan)
 
 
 @pytest.mark.parametrize("name", ["", "x", "none.none", "schema.none", "../../etc.passwd", "schema.__class__"])

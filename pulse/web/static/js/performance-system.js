@@ -197,8 +197,10 @@ const ROUTE_COLUMNS = [
   { label: "Route", of: row => row.route, note: row => row.method },
   { label: "A second", number: true, of: row => rate(row.requestsPerSecond) },
   { label: "p50", number: true, of: row => ms(row.p50) },
+  { label: "p95", number: true, of: row => ms(row.p95) },
   { label: "p99", number: true, of: row => ms(row.p99) },
-  { label: "Failed", number: true, of: row => count(row.errors), tone: row => (row.errors ? "bad" : "none") },
+  { label: "Failed", number: true, of: row => count(row.errors), tone: row => (row.errors ? "bad" : "none"),
+    title: row => `${percent(row.errorRate)} failed here (5xx), ${count(row.clientErrors)} refused (4xx)` },
 ];
 
 /** The card of requests: `show(latency)`. */
