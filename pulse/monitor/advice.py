@@ -17,6 +17,8 @@ from pulse.monitor.snapshot import RouteUse, StatementFigures
 WRAPAROUND_AGE = 500_000_000
 MIN_QUERIES = 20
 MIN_LOOKUPS = 200
+# A start alone holds its processes up a dozen times.
+MIN_HOLD_UPS = 20
 
 
 class Advice(msgspec.Struct, rename="camel", frozen=True):
@@ -249,7 +251,7 @@ def _about_ingestion(stats: ServiceStats) -> Iterator[Advice]:
             "The background worker can't keep up or does not run.", "pulse worker",
         )  # fmt: skip
     blocked = stats.window(FIVE_MINUTES_S).histogram(HUB_BLOCK)
-    if blocked.count and blocked.quantile(0.99) > 100:
+    if blocked.count >= MIN_HOLD_UPS and blocked.quantile(0.99) > 100:
         yield Advice(
             "hub.blocked", "medium", "Something holds up all requests of a process at once",
             f"p99 {blocked.quantile(0.99):.0f} ms, {blocked.count} times in 5 minutes",

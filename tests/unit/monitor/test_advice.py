@@ -88,6 +88,11 @@ def test_a_full_pool_is_named_with_its_process() -> None:
     assert found is not None and found.figure.startswith("0 waiting, 3 gave up in 5 minutes")
 
 
+def test_a_start_is_not_said_to_hold_everything_up() -> None:
+    assert _advice(_stats({"hub_block_ms": _times(*[150.0] * 12)}), "hub.blocked") is None
+    assert _advice(_stats({"hub_block_ms": _times(*[150.0] * 30)}), "hub.blocked") is not None
+
+
 def test_few_look_ups_say_nothing_about_the_cache() -> None:
     stats = _stats()
     stats.slices[NOW - 10].counts = {"cache/a/hits": 50, "cache/a/misses": 140}
