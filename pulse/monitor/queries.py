@@ -28,6 +28,7 @@ class QueryTable:
         self._recent: deque[Run] = deque(maxlen=RECENT)
         self._slowest: list[tuple[float, int, Run]] = []
         self._order = 0
+        self._sent: set[str] = set()
 
     def find(self, raw: str) -> StatementFigures:
         """The figures of a statement, which is parsed when it comes for the first time."""
@@ -75,6 +76,12 @@ class QueryTable:
             heapq.heappush(self._slowest, entry)
         else:
             heapq.heappushpop(self._slowest, entry)
+
+    def keep_sent(self, figures: StatementFigures, sent: str | None) -> None:
+        """Keep how a slow statement was sent, where its plan needs it: one text of each name, as all are published."""
+        if sent is not None and figures.name not in self._sent:
+            figures.sent = sent
+            self._sent.add(figures.name)
 
     def statements(self) -> list[StatementFigures]:
         """Every statement's figures, alive: to be encoded or copied under the lock."""

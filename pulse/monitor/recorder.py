@@ -129,7 +129,7 @@ class Recorder:
             if slow:
                 figures.slow += 1
                 use.slow += 1
-                figures.sent = figures.sent or text_to_plan(figures.name, raw)
+                self._queries.keep_sent(figures, text_to_plan(figures.name, raw))
                 self._meter.count(QUERY_SLOW, 1)
                 self._queries.keep_slow(run)
         if slow:
