@@ -174,6 +174,17 @@ def test_missed_target_and_alert_are_named_first(page: Page, busy: str, changes:
     expect(page.locator("#alerts li")).to_contain_text("now 7.20 %, worst 9.10 %")
 
 
+def test_an_alert_without_figures_since_the_reset_says_so(page: Page, busy: str, changes: Changes) -> None:
+    def reset(data: dict[str, Any]) -> None:
+        raise_alert(data)
+        data["alerts"]["rules"][0].update(value=None)
+
+    changes[""] = reset
+    page.goto(f"{busy}/performance")
+    expect(page.get_by_role("region", name="Verdict")).to_contain_text("Slow queries > 5 %, no data now")
+    expect(page.locator("#alerts li")).to_contain_text("no data now, worst 9.10 %")
+
+
 def test_statements_can_be_sorted(page: Page, busy: str) -> None:
     page.goto(f"{busy}/performance")
     shown(page)

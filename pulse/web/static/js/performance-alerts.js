@@ -17,6 +17,12 @@ export function nameAlert(alert, rules) {
   return rule ? `${rule.title} ${rule.condition}` : alert.message;
 }
 
+/** "now 7.20 %": the last figure an alert saw may be of before a reset. */
+export function nowOf(alert, rules) {
+  const rule = rules.find(one => one.name === alert.rule);
+  return rule && rule.value === null ? "no data now" : `now ${percent(alert.value)}`;
+}
+
 /** Who does not know of an alert, or of its end: sent again and again, or given up after some hours. */
 const nameUndelivered = one => `${one.channel} ${one.givenUp ? "was never told" : "not told yet"}${one.error ? ` (${one.error})` : ""}`;
 
@@ -53,7 +59,7 @@ function makeAlert(acknowledge, rules) {
         button.hidden = Boolean(alert.endedAt || alert.acknowledgedAt);
         setText(period, alert.endedAt
           ? `${when(alert.startedAt)} to ${when(alert.endedAt)}, worst ${percent(alert.worst)}`
-          : `Since ${when(alert.startedAt)}, now ${percent(alert.value)}, worst ${percent(alert.worst)}`);
+          : `Since ${when(alert.startedAt)}, ${nowOf(alert, rules())}, worst ${percent(alert.worst)}`);
         tell();
       },
     };

@@ -1,7 +1,7 @@
 // The verdict, the headline tiles and the target board.
 import { byId, make, setText } from "./dom.js";
 import { capitalised, count } from "./format.js";
-import { nameAlert } from "./performance-alerts.js";
+import { nameAlert, nowOf } from "./performance-alerts.js";
 import { cardOf, makeTable } from "./performance-table.js";
 import { ms, numberOf, percent, rate, spaced, span, when, whenShort, whole } from "./performance-units.js";
 
@@ -112,7 +112,7 @@ export function makeVerdict() {
       else setText(said, met.length ? `All ${met.length} measured targets met` : "No target has been measured yet");
       const names = [
         ...urgent.map(one => one.title),
-        ...alerts.active.map(alert => `${nameAlert(alert, alerts.rules)}, now ${percent(alert.value)}`),
+        ...alerts.active.map(alert => `${nameAlert(alert, alerts.rules)}, ${nowOf(alert, alerts.rules)}`),
         ...(short ? [`available ${cutPercent(short[1])} of the last ${short[0]} (> ${spaced(availability.target)})`] : []),
         ...missed.map(target => `${target.area} ${target.name} ${written(target.fiveMinutes)} (${target.target})${target.since ? ` since ${when(target.since)}` : ""}`),
       ];
