@@ -18,6 +18,7 @@ from pulse.monitor.board import Board
 from pulse.monitor.recorder import Recorder, gauges, recorder
 from pulse.monitor.service import ServiceStats, add_up
 from pulse.monitor.snapshot import CacheSide, Snapshot
+from pulse.storage import beside
 from pulse.storage.pool import PoolStatus
 
 log = logging.getLogger("pulse.monitor")
@@ -142,7 +143,11 @@ class Publisher:
         self._read_counters()
         data = self._source.encoded(self._role, self.started_at, **self._present())
         with self._lock:
-            self._file.write_encoded(data)
+            # Renaming waits for PostgreSQL's writes to the same disk, up to 100 ms; a process at its end has no loop.
+            if self._stopped:
+                self._file.write_encoded(data)
+            else:
+                beside.run(self._file.write_encoded, data)
 
     def sample(self) -> None:
         """Measure what is not an event: pools, the fold's lag and cache counters."""
