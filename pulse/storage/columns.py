@@ -156,8 +156,14 @@ def from_arrays(arrays: Mapping[str, str | None]) -> Columns:
 
 
 def give_way() -> None:
-    """Let other requests of the process have their turn: called between steps of a few milliseconds."""
-    time.sleep(0)  # gevent's in web workers
+    """Let other requests of the process have their turn: called between steps of a few milliseconds.
+
+    In web workers both sleeps are gevent's. One of 0 comes back before sockets are looked at; one that is over at once
+    comes back when they have been, but before what they brought is handled: together they let all of it go first.
+    Costs 20 µs.
+    """
+    time.sleep(1e-6)
+    time.sleep(0)
 
 
 def _read(array: str | None) -> list[Any]:
