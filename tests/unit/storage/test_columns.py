@@ -1,9 +1,6 @@
 """Columns: made of JSON arrays as PostgreSQL gives them, and back from their packed form."""
 
 import json
-import subprocess
-import sys
-import textwrap
 
 import numpy as np
 import pytest
@@ -55,25 +52,3 @@ def test_nothing_is_no_columns_of_nothing() -> None:
     found = from_arrays(dict.fromkeys((*columns.VISIT_ARRAYS, *columns.EVENT_ARRAYS)))
     assert (found.visits, found.dimensions["path"]) == (0, Column([], found.dimensions["path"].codes))
     assert len(found.dimensions["path"].codes) == 0
-
-
-def test_a_request_that_arrives_during_a_step_has_its_turn_after_it() -> None:
-    program = """
-        from gevent import monkey; monkey.patch_all()
-        import os, socket
-        import gevent
-        from pulse.storage.columns import give_way
-
-        near, far = socket.socketpair()
-        taken = []
-        gevent.spawn(lambda: [taken.append(far.recv(1)) for _ in range(20)])
-        give_way()
-        for step in range(1, 21):
-            os.write(near.fileno(), b"x")
-            give_way()
-            assert len(taken) == step, (len(taken), step)
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
