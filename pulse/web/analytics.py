@@ -8,15 +8,17 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from flask import Blueprint, Response
+from flask import Blueprint, Flask, Response, current_app, request
 
 from pulse.cache import cache
 from pulse.errors import Unavailable
+from pulse.monitor import recorder
 from pulse.reports import analytics as report
 from pulse.reports import events, period, realtime
 from pulse.reports.filters import read_filters, write_filters
 from pulse.storage.projects import Project
-from pulse.web.http import Api, answer_cached, answer_json, encode_data
+from pulse.web.http import Api, answer_json
+from pulse.web.kept import KEPT_FORM, answer_kept, keep
 from pulse.web.service import service
 
 blueprint = Blueprint("analytics", __name__)
@@ -52,16 +54,30 @@ def digest(text: str) -> str:
 
 
 def answer_report(
-    key: str, compute: Callable[[], Any], *, ttl_s: int, max_age_s: int, version: float = 0.0
+    key: str, compute: Callable[[], Any], *, ttl_s: int, max_age_s: int, version: float = 0.0, renew: bool = True
 ) -> Response:
     """Answer from the cache, computing once for all who ask; an old answer stands in while PostgreSQL is away.
 
-    `version` is when what the report reads changed last: an answer from before that is computed anew.
+    `version` is when what the report reads changed last: an answer from before that is computed anew. With `renew`
+    one in demand is computed anew beside the requests, shortly before its time is over.
     """
     entry = cache.wrap_entry(
-        key, lambda: encode_data(compute()), ttl=ttl_s, namespace="analytics", stale_on=(Unavailable,), version=version
-    )
-    return answer_cached(entry.value, max_age_s=max_age_s, cache_state=entry.state)
+        f"{key}:{KEPT_FORM}", lambda: keep(compute()), ttl=ttl_s, namespace="analytics", stale_on=(Unavailable,),
+        version=version, in_background=_run_in_background if renew else None,
+    )  # fmt: skip
+    return answer_kept(entry.value, max_age_s=max_age_s, cache_state=entry.state)
+
+
+def _run_in_background(work: Callable[[], None]) -> None:
+    """Do work of this request beside it; what it costs the database counts for the request's route."""
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    rule, method = str(request.url_rule), request.method
+
+    def run() -> None:
+        with app.app_context(), recorder.route_scope(rule, method):
+            work()
+
+    threading.Thread(target=run, name="renewal", daemon=True).start()
 
 
 def find_project(project_id: int) -> Project:
@@ -99,7 +115,8 @@ def analytics(project_id: int, query: report.AnalyticsQuery) -> Response:
             )
 
     open_s = FILTERED_OPEN_TTL_S if filters else OPEN_TTL_S
-    return answer_report(key, compute, ttl_s=open_s if is_open else CLOSED_TTL_S, max_age_s=300, version=version)
+    ttl_s = open_s if is_open else CLOSED_TTL_S
+    return answer_report(key, compute, ttl_s=ttl_s, max_age_s=300, version=version, renew=not filters)
 
 
 @api(
