@@ -24,6 +24,7 @@ from pulse.storage import changes
 from pulse.storage.embedded import EmbeddedServer
 from pulse.storage.projects import DEVELOPMENT_KEY, ensure_development_project, list_keys, revoke_key
 from pulse.web import remembered
+from pulse.web.analytics import WARMER
 from tests.db.rollup.conftest import commit_batch, make_event
 from tests.running import wait_until
 
@@ -232,6 +233,20 @@ def test_who_takes_no_gzip_gets_the_same_unpacked(reader: FlaskClient, report: s
     else:
         assert packed.data == plain.data
     assert "Content-Encoding" not in plain.headers
+
+
+def test_what_was_asked_of_past_days_is_there_for_the_new_day(app: Flask, reader: FlaskClient) -> None:
+    yesterday, start_of_day = TODAY - timedelta(days=1), datetime(TODAY.year, TODAY.month, TODAY.day, tzinfo=UTC)
+    found = app.extensions[WARMER]
+    for start, end in ((LATE, yesterday), (LATE, yesterday), (LATE, TODAY)):
+        state(reader, "analytics", days(start, end))
+    (question,) = found._uses
+    assert question[:3] == (1, 3, 1)
+    found._uses.clear()
+    for _ in range(2):
+        found.note(question._replace(limit=20), yesterday)
+    assert found.warm(start_of_day + timedelta(hours=1)) == 1
+    assert state(reader, "analytics", f"{days(LATE, yesterday)}&limit=20") == "HIT"
 
 
 def test_old_changes_are_forgotten(engine: Engine) -> None:
