@@ -45,7 +45,7 @@ def _turn() -> Iterator[None]:
 def list_goals(project_id: int, query: GoalsQuery) -> Response:
     """Answer all goals; the cache's key holds the goals as they are, so that a change shows as soon as it is known."""
     chosen = resolve_period(project_id, query.start_date, query.end_date)
-    goals = service().goals.get(project_id)
+    goals = service().list_goals(project_id)
     return answer_period(
         "goals", project_id, chosen, digest(repr(goals)),
         lambda connection: store.goals_report(connection, project_id, chosen, goals),
@@ -71,7 +71,7 @@ def create_goal(project_id: int, body: GoalDefinition) -> Goal:
 def get_goal(project_id: int, goal_id: int, query: GoalsQuery) -> Response:
     """Answer a goal."""
     chosen = resolve_period(project_id, query.start_date, query.end_date)
-    goal = next((one for one in service().goals.get(project_id) if one.id == goal_id), None)
+    goal = next((one for one in service().list_goals(project_id) if one.id == goal_id), None)
     if goal is None:
         raise NotFound(f"There is no goal {goal_id} in project {project_id}.")
     return answer_period(

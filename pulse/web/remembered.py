@@ -21,6 +21,8 @@ REMEMBER_S = 2.0
 # What is in use is asked for anew so often, all of it in one statement; what nobody used for so long is let go.
 REFRESH_EVERY_S = 1.0
 IN_USE_S = 600.0
+# How long a request waits for another one's first question of the same.
+WAIT_S = 5.0
 # At most so many at a time, those used last: the others are asked for by the requests that need them.
 REFRESHED = 1_000
 
@@ -54,6 +56,7 @@ class Remembered(Generic[K, V]):
         self._generation = generation()
         self._size = size
         self._held: dict[K, _Held[V]] = {}
+        self._asking: dict[K, threading.Event] = {}
         self._refreshing: frozenset[K] = frozenset()
         self.on_use: Callable[[], None] = lambda: None
 
@@ -71,20 +74,36 @@ class Remembered(Generic[K, V]):
                 return held.value
             # Whoever comes first asks; the others go on with what is known, or hundreds would ask at once.
             held.until = now + REMEMBER_S
+            return self._ask(key, held)
+        mine = threading.Event()
+        other = self._asking.setdefault(key, mine)
+        if other is not mine:
+            other.wait(WAIT_S)
+            held = self._held.get(key)
+            return self._ask(key, None) if held is None else held.value
+        try:
+            return self._ask(key, None)
+        finally:
+            self._asking.pop(key, None)
+            mine.set()
+
+    def _ask(self, key: K, held: _Held[V] | None) -> V:
+        memory, begun_at = self._held, time.monotonic()
+        # An answer holds from when it was asked for: it may be on its way for long.
+        until = begun_at + REMEMBER_S
         try:
             value = self._load(key)
         except Unavailable:
             if held is None:
                 raise
-            value = held.value
+            value, until = held.value, time.monotonic() + REMEMBER_S
         except PulseError:
             memory.pop(key, None)
             raise
         if len(memory) >= self._size:
             memory.clear()
         if memory is self._held:  # else forgotten meanwhile
-            # An answer holds from when it was asked for: it may have been on its way for long.
-            memory[key] = _Held(value, now + REMEMBER_S, now)
+            memory[key] = _Held(value, until, begun_at)
             self.on_use()
         return value
 
@@ -103,9 +122,10 @@ class Remembered(Generic[K, V]):
         try:
             found = self._load_all(keys)
         except Unavailable:
+            until = time.monotonic() + REMEMBER_S  # it may have taken long to find out
             for key in keys:
                 if key in memory:
-                    memory[key].until = now + REMEMBER_S
+                    memory[key].until = until
             return True
         finally:
             self._refreshing = frozenset()

@@ -52,13 +52,13 @@ class Service:
         self.keys: Remembered[str, ApiKey | None] = Remembered(self._find_key, self._find_keys, read)
         self.projects: Remembered[int, Project] = Remembered(self._get_project, self._get_projects, read)
         self.logins: Remembered[str, int | None] = Remembered(self._find_logins, self._find_logins_of, read)
-        self.goals: Remembered[int, list[Goal]] = Remembered(self._list_goals, self._list_goals_of, read)
+        self._goals: Remembered[int, list[Goal]] = Remembered(self._list_goals, self._list_goals_of, read)
         self._changes: Remembered[int, list[changes.Change]] = Remembered(
             self._read_changes, self._read_changes_of, read
         )
         self.stopping = threading.Event()
         self._refresher = Refresher(
-            (self.keys, self.projects, self.logins, self.goals, self._changes), self.stopping
+            (self.keys, self.projects, self.logins, self._goals, self._changes), self.stopping
         )
 
     def _find_key(self, text: str) -> ApiKey | None:
@@ -107,6 +107,13 @@ class Service:
     def last_change(self, project_id: int, first_day: date, last_day: date) -> float:
         """Return when past days of a project changed last, in seconds since 1970; 0 where they did not for long."""
         return changes.last_change(self._changes.get(project_id), first_day, last_day)
+
+    def list_goals(self, project_id: int) -> list[Goal]:
+        """Return a project's goals; while one is being counted, as the database has them at this moment."""
+        goals = self._goals.get(project_id)
+        if any(goal.status == "counting" for goal in goals):
+            return self._list_goals(project_id)
+        return goals
 
     def forget(self) -> None:
         """Have all that is remembered forgotten after a change made here: at once by every process on this machine."""

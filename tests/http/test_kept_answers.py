@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine, event, text
 
 from pulse.app import create_app
+from pulse.cache import cache
 from pulse.config import Config
 from pulse.monitor import nodes
 from pulse.rollup.fold import fold_once
@@ -23,7 +24,7 @@ from pulse.rollup.rebuild import rebuild
 from pulse.storage import changes
 from pulse.storage.embedded import EmbeddedServer
 from pulse.storage.projects import DEVELOPMENT_KEY, ensure_development_project, list_keys, revoke_key
-from pulse.web import remembered
+from pulse.web import analytics, remembered
 from pulse.web.analytics import WARMER
 from tests.db.rollup.conftest import commit_batch, make_event
 from tests.running import wait_until
@@ -233,6 +234,23 @@ def test_who_takes_no_gzip_gets_the_same_unpacked(reader: FlaskClient, report: s
     else:
         assert packed.data == plain.data
     assert "Content-Encoding" not in plain.headers
+
+
+def test_an_answer_in_demand_is_renewed_beside_the_requests(
+    reader: FlaskClient, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(analytics, "OPEN_TTL_S", 3600)
+    monkeypatch.setattr(cache, "_limits", replace(cache._limits, renew_share=1.0))
+    url = "/api/v1/projects/1/analytics"
+
+    def sessions() -> tuple[str, int]:
+        answer = reader.get(url, headers=KEY)
+        return answer.headers["X-Cache"], answer.get_json()["data"]["overview"]["sessions"]
+
+    assert sessions() == ("MISS", 2)
+    commit_batch(engine, [make_event(1, datetime.now(UTC), visitor=3)])  # today: that alone drops no answer
+    fold_once(engine)
+    wait_until(lambda: sessions() == ("HIT", 3))
 
 
 def test_what_was_asked_of_past_days_is_there_for_the_new_day(app: Flask, reader: FlaskClient) -> None:

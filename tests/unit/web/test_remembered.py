@@ -56,6 +56,25 @@ def test_what_is_in_use_is_asked_for_together(table: Table, memory: Remembered[s
     assert (table.asked, table.asked_together) == (["a", "b"], [["a", "b"]])
 
 
+def test_many_who_ask_for_the_same_at_first_are_one_question(table: Table) -> None:
+    begun, go_on, found = threading.Event(), threading.Event(), []
+
+    def load_slowly(key: str) -> str:
+        begun.set()
+        go_on.wait(30)
+        return table.load(key)
+
+    memory = Remembered(load_slowly, table.load_all)
+    askers = [threading.Thread(target=lambda: found.append(memory.get("a"))) for _ in range(5)]
+    for asker in askers:
+        asker.start()
+        begun.wait(30)
+    go_on.set()
+    for asker in askers:
+        asker.join()
+    assert (found, table.asked) == (["1"] * 5, ["a"])
+
+
 def test_what_is_gone_is_asked_for_by_the_next_request(table: Table, memory: Remembered[str, str]) -> None:
     del table.rows["a"]
     memory.refresh()
