@@ -12,7 +12,7 @@ from typing import Any  # noqa: E402
 from pulse.config import load_config  # noqa: E402
 from pulse.errors import ConfigError  # noqa: E402
 from pulse.storage import patience  # noqa: E402
-from pulse.web import arrival, gunicorn_answers  # noqa: E402
+from pulse.web import accepting, arrival, gunicorn_answers  # noqa: E402
 
 patience.install()
 try:
@@ -40,8 +40,19 @@ proc_name = "pulse"
 forwarded_allow_ips = ""  # TRUSTED_PROXIES decides, in the application
 
 
+def pre_fork(server: Any, worker: Any) -> None:
+    """Give the worker its place among those who share the connections."""
+    worker.pulse_place = accepting.tally.enter()
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Give the place to another one, however the worker ended."""
+    accepting.tally.leave(worker.pulse_place)
+
+
 def post_fork(server: Any, worker: Any) -> None:
-    """Answer with one write instead of two, and never with an HTML error page; time requests from their arrival."""
+    """Share connections evenly; answer with one write, and no HTML error page; time requests from their arrival."""
+    accepting.install(worker.pulse_place)
     gunicorn_answers.install()
     arrival.install()
 

@@ -84,6 +84,7 @@ def create_app(config: Config | None = None) -> Flask:
     parts = Service(config, database, Database(ingest_engine), writer, rates, identity, secret_key)
     app.extensions["pulse"] = parts
     cache.init_app(app, config)
+    analytics.install_warmer(app, parts)
     _watch(config, database, ingest_engine, parts)
     install_error_handlers(app)
     _install_hooks(app)

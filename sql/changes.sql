@@ -17,6 +17,11 @@ ON CONFLICT (project_id, first_day, last_day) DO UPDATE SET changed_at = exclude
 SELECT first_day, last_day, date_part('epoch', changed_at) AS changed_at
 FROM day_changes WHERE project_id = :project_id;
 
+-- name: read_of
+-- The same of several projects.
+SELECT project_id, first_day, last_day, date_part('epoch', changed_at) AS changed_at
+FROM day_changes WHERE project_id = ANY (:project_ids);
+
 -- name: prune
 -- Changes before which no answer can be kept any more.
 DELETE FROM day_changes WHERE changed_at < now() - CAST(:keep AS interval);

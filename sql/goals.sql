@@ -6,6 +6,14 @@ FROM goals g JOIN projects p ON p.id = g.project_id
 WHERE g.project_id = :project_id AND (CAST(:id AS integer) IS NULL OR g.id = :id)
 ORDER BY g.id;
 
+-- name: list_goals_of
+-- The same of several projects.
+SELECT g.id, g.project_id, g.revision, g.kind, g.name, g.event_type, g.event_name, g.path, g.value_key,
+       g.counted_in IS NOT DISTINCT FROM p.timezone AS counted, g.created_at, g.updated_at
+FROM goals g JOIN projects p ON p.id = g.project_id
+WHERE g.project_id = ANY (:project_ids)
+ORDER BY g.id;
+
 -- name: lock_project
 -- So that goals made at the same time are counted one after the other; folding goes on.
 SELECT id FROM projects WHERE id = :project_id FOR NO KEY UPDATE;

@@ -6,6 +6,10 @@ SELECT id, name, domain, timezone, created_at, updated_at FROM projects ORDER BY
 -- One project.
 SELECT id, name, domain, timezone, created_at, updated_at FROM projects WHERE id = :id;
 
+-- name: get_projects
+-- Several projects.
+SELECT id, name, domain, timezone, created_at, updated_at FROM projects WHERE id = ANY (:ids);
+
 -- name: create_project
 -- A new project.
 INSERT INTO projects (name, domain, timezone) VALUES (:name, :domain, :timezone)
@@ -61,6 +65,11 @@ RETURNING id;
 SELECT k.id, k.project_id, k.name, k.scopes, k.key_prefix, k.created_at, k.revoked_at
 FROM api_keys k WHERE k.key_hash = :key_hash AND k.revoked_at IS NULL;
 
+-- name: find_keys
+-- The same of several hashes.
+SELECT k.key_hash, k.id, k.project_id, k.name, k.scopes, k.key_prefix, k.created_at, k.revoked_at
+FROM api_keys k WHERE k.key_hash = ANY (CAST(:key_hashes AS bytea[])) AND k.revoked_at IS NULL;
+
 -- name: create_user
 -- A dashboard login; a second call for the same address sets the new password.
 INSERT INTO users (email, password_hash) VALUES (:email, :password_hash)
@@ -70,6 +79,10 @@ RETURNING id, email, password_hash, logins, created_at;
 -- name: find_user
 -- The login of an address.
 SELECT id, email, password_hash, logins, created_at FROM users WHERE email = :email;
+
+-- name: find_logins_of
+-- The generations of several users' cookies.
+SELECT email, logins FROM users WHERE email = ANY (:emails);
 
 -- name: end_logins
 -- Void every cookie of a user.

@@ -123,6 +123,7 @@ def app(config: Config, engine: Engine) -> Iterator[Flask]:
     yield made
     nodes.stop()
     parts = made.extensions["pulse"]
+    parts.stopping.set()
     parts.writer.close()
     parts.database.dispose()
 

@@ -1,5 +1,6 @@
 """What `wrap` does when the cache has no fresh value: one computes, the others take the old value or wait."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -12,6 +13,8 @@ from pulse.cache.failover import FailoverCache
 from pulse.cache.flight import Flight, Flights
 from pulse.cache.limits import Limits
 from pulse.cache.shared import Claim
+
+log = logging.getLogger("pulse.cache")
 
 # A wait for another process: one poll a process and key, from 10 ms to 100 ms apart.
 POLL_FIRST_S, POLL_LAST_S, POLL_GROWTH = 0.01, 0.1, 1.5
@@ -96,6 +99,28 @@ class Computer:
                 if len(failures) >= FAILED_ROUNDS:
                     raise failures[-1]
         return self._compute_unshared(wish)
+
+    def renew(self, wish: Wish) -> None:
+        """Compute anew what is still fresh, unless somebody does already; until then the old value is the answer."""
+        flight, leads = self._flights.join(wish.key)
+        if not leads:
+            return
+        envelope: Envelope | None = None
+        error: BaseException | None = None
+        try:
+            claim = self._store.claim(wish.key)
+            envelope = claim.envelope
+            if claim.won:
+                if wish.old is not None and envelope is not None and envelope.stored_at > wish.old.stored_at:
+                    self._store.release(wish.key, claim)
+                else:
+                    envelope = self._compute(wish, flight, claim)
+        except Exception as failure:
+            error = failure
+            self._counters.count(wish.namespace, "failures")
+            log.info("%s was not renewed: %s", wish.key, failure)
+        finally:
+            self._flights.land(wish.key, flight, envelope, error)
 
     def _lead(self, wish: Wish, flight: Flight) -> Entry:
         try:

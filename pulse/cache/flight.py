@@ -42,6 +42,10 @@ class Flights:
             raise RuntimeError(f"computing {key!r} asks the cache for {key!r} itself")
         return flight, False
 
+    def is_under_way(self, key: str) -> bool:
+        """Whether the key is being computed in this process."""
+        return key in self._under_way
+
     def land(self, key: str, flight: Flight, envelope: Envelope | None, error: BaseException | None) -> None:
         """End a flight and wake who waits for it."""
         flight.envelope, flight.error = envelope, error

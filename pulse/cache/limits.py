@@ -14,6 +14,7 @@ class Limits:
     `stale_s`: how long a value is kept after its ttl, for answers while the database is away.
     `grace_least_s`: a value past its ttl by less than the larger of this and its ttl is served while one caller
     computes the next; older than that, callers wait.
+    `renew_share`: the last part of a value's ttl in which a caller has it renewed in the background.
     `memory_entries`, `memory_bytes`: bounds of the in-process side, for each process.
     `value_bytes`: a larger value is handed to the caller and not kept.
     `journal_keys`: keys changed during an outage remembered one by one; more are remembered by namespace.
@@ -26,6 +27,7 @@ class Limits:
     wait_s: float = 10.0
     stale_s: float = 86_400.0
     grace_least_s: float = 60.0
+    renew_share: float = 1 / 3
     memory_entries: int = 5_000
     memory_bytes: int = 64 * 1024 * 1024
     value_bytes: int = 4 * 1024 * 1024

@@ -1,5 +1,6 @@
 """The cache as the rest of the program uses it."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -107,20 +108,27 @@ class CacheService:
         namespace: str | None = None,
         stale_on: tuple[type[BaseException], ...] = (),
         version: float = 0.0,
+        in_background: Callable[[Callable[[], None]], None] | None = None,
     ) -> Entry:
         """As `wrap`, with the state and times of the value.
 
         `stale_on`: exceptions of `compute` in whose place the old value is the answer, up to `Limits.stale_s` after
         its ttl. `namespace` is what the counters count it under, the key's own if not given. A value kept for a smaller
         `version` counts as past its ttl: what a value is made of may have a number that grows with each change.
+        `in_background` runs what it is given beside the caller: a value that is asked for shortly before its ttl is
+        over is renewed there, so that one in demand is always fresh and nobody waits for it.
         """
         _check(key, ttl)
         namespace = namespace or _namespace(key)
         old = open_entry(self._store.get(key), version)
-        if old is not None and old.state == "HIT":
-            self._counters.count(namespace, "hits")
-            return old
-        return self._computer.fulfil(Wish(key, compute, ttl, namespace, stale_on, old, version))
+        wish = Wish(key, compute, ttl, namespace, stale_on, old, version)
+        if old is None or old.state != "HIT":
+            return self._computer.fulfil(wish)
+        self._counters.count(namespace, "hits")
+        ends_soon = old.fresh_until - time.time() < ttl * self._limits.renew_share
+        if ends_soon and in_background is not None and not self._flights.is_under_way(key):
+            in_background(lambda: self._computer.renew(wish))
+        return old
 
     def get(self, key: str, default: Any = None) -> Any:
         """The fresh value under a key, or `default`."""

@@ -1,5 +1,6 @@
 """Goals: what a project wants its visitors to do, and how many do it."""
 
+from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
@@ -122,6 +123,14 @@ class GoalReport(GoalFigures, rename="camel", frozen=True, kw_only=True):
 def list_goals(connection: Connection, project_id: int) -> list[Goal]:
     """Return a project's goals, oldest first."""
     return [_to_goal(row) for row in connection.execute(Q.list_goals, {"project_id": project_id, "id": None})]
+
+
+def list_goals_of(connection: Connection, project_ids: Sequence[int]) -> dict[int, list[Goal]]:
+    """Return the same of several projects."""
+    found: dict[int, list[Goal]] = {project_id: [] for project_id in project_ids}
+    for row in connection.execute(Q.list_goals_of, {"project_ids": list(project_ids)}):
+        found[row.project_id].append(_to_goal(row))
+    return found
 
 
 def get_goal(connection: Connection, project_id: int, goal_id: int) -> Goal:

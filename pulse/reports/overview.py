@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row
 from pulse.reports.period import Period
 from pulse.storage.sketch import estimate
 from pulse.storage.sql import load_queries
+from pulse.storage.turns import give_way, read_in_steps
 
 Q = load_queries("overview")
 
@@ -56,6 +57,7 @@ class Figures:
 
     def count_visitors(self) -> int:
         """Return the distinct visitors: an estimate, but never more than there are events."""
+        give_way()
         return min(estimate(self.sketches), self.events)
 
     def to_overview(self) -> Overview:
@@ -104,10 +106,10 @@ def read_overview(connection: Connection, project_id: int, period: Period) -> tu
             "starts_at": hours[0] if hours else period.starts_at,
             "ends_at": period.ends_at,
         },
-    ).all()
+    )
     whole = Figures()
     buckets: defaultdict[date | datetime, Figures] = defaultdict(Figures)
-    for row in rows:
+    for row in read_in_steps(rows, 64):
         if row.day is None:
             buckets[row.starts_at].add(row)
             continue

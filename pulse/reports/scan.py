@@ -13,8 +13,9 @@ from pulse.reports.facts import Counted, Sum
 from pulse.reports.filters import EVENT_DIMENSIONS, MISSING, VISIT_DIMENSIONS, Filter, Filters
 from pulse.reports.matching import EVENT_VALUES, passing
 from pulse.reports.period import Period
-from pulse.storage.columns import Column, Columns, give_way
+from pulse.storage.columns import Column, Columns
 from pulse.storage.localtime import epoch_us
+from pulse.storage.turns import give_way
 
 Array = NDArray[Any]
 _MINUTE_US = 60_000_000

@@ -1,6 +1,6 @@
 """Past days that changed, noted by whoever changes them, so that caches may keep answers about past days for long."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 from typing import NamedTuple
 
@@ -36,6 +36,14 @@ def note(connection: Connection, days: Iterable[tuple[int, date, date]]) -> None
 def read(connection: Connection, project_id: int) -> list[Change]:
     """Return a project's changes of the last days."""
     return [Change(*row) for row in connection.execute(Q.read, {"project_id": project_id})]
+
+
+def read_of(connection: Connection, project_ids: Sequence[int]) -> dict[int, list[Change]]:
+    """Return the changes of several projects."""
+    found: dict[int, list[Change]] = {project_id: [] for project_id in project_ids}
+    for project_id, *change in connection.execute(Q.read_of, {"project_ids": list(project_ids)}):
+        found[project_id].append(Change(*change))
+    return found
 
 
 def last_change(changes: Iterable[Change], first_day: date, last_day: date) -> float:

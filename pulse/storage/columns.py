@@ -3,7 +3,6 @@
 Counting in them takes a hundredth of what the rows take: a condition is tried once for each value, not for each visit.
 """
 
-import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from pulse.storage.turns import give_way
 
 # The columns of table sessions that are dimensions, and those of the events in them.
 VISIT_DIMENSIONS = (
@@ -153,11 +154,6 @@ def from_arrays(arrays: Mapping[str, str | None]) -> Columns:
     enters = np.bincount(read["number"], read["is_entry"], minlength=visits).astype(np.uint8)
     figures = Figures(read["minute"], read["duration_ms"], read["pageviews"], read["events"], held, enters)
     return Columns(figures, read["visitor"], read["session_key"], dimensions)
-
-
-def give_way() -> None:
-    """Let other requests of the process have their turn: called between steps of a few milliseconds."""
-    time.sleep(0)  # gevent's in web workers
 
 
 def _read(array: str | None) -> list[Any]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
@@ -80,6 +81,12 @@ def get_project(connection: Connection, project_id: int) -> Project:
     if row is None:
         raise NotFound(f"There is no project {project_id}.")
     return Project(**row)
+
+
+def get_projects(connection: Connection, project_ids: Sequence[int]) -> dict[int, Project]:
+    """Return several projects by id; those that are gone are missing."""
+    rows = connection.execute(Q.get_projects, {"ids": list(project_ids)}).mappings()
+    return {row["id"]: Project(**row) for row in rows}
 
 
 def check_timezone(name: str, field: str = "timezone") -> str:
@@ -210,6 +217,15 @@ def find_key(connection: Connection, key: str) -> ApiKey | None:
     return ApiKey(**row) if row else None
 
 
+def find_keys(connection: Connection, keys: Sequence[str]) -> dict[str, ApiKey]:
+    """Return the valid keys among several texts."""
+    texts = {hash_key(key): key for key in keys}
+    rows = connection.execute(Q.find_keys, {"key_hashes": list(texts)}).mappings()
+    return {
+        texts[bytes(row["key_hash"])]: ApiKey(**{name: row[name] for name in ApiKey.__struct_fields__}) for row in rows
+    }
+
+
 def create_user(connection: Connection, email: str, password: str) -> User:
     """Store a login, or a new password for an existing one. Raises Invalid for a bad address or a short password."""
     email = email.strip().lower()
@@ -242,6 +258,12 @@ def find_logins(connection: Connection, email: str) -> int | None:
     """Return the generation whose cookies are valid, or None for an unknown user."""
     row = connection.execute(Q.find_user, {"email": email}).mappings().first()
     return int(row["logins"]) if row else None
+
+
+def find_logins_of(connection: Connection, emails: Sequence[str]) -> dict[str, int]:
+    """Return the same of several users; those that are unknown are missing."""
+    rows = connection.execute(Q.find_logins_of, {"emails": list(emails)})
+    return {row.email: row.logins for row in rows}
 
 
 def end_logins(connection: Connection, email: str) -> None:

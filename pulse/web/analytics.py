@@ -4,20 +4,26 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
-from flask import Blueprint, Response
+from flask import Blueprint, Flask, Response, current_app, request
 
-from pulse.cache import cache
+from pulse.cache import Entry, cache
 from pulse.errors import Unavailable
+from pulse.monitor import recorder
 from pulse.reports import analytics as report
 from pulse.reports import events, period, realtime
 from pulse.reports.filters import read_filters, write_filters
 from pulse.storage.projects import Project
-from pulse.web.http import Api, answer_cached, answer_json, encode_data
-from pulse.web.service import service
+from pulse.web.http import Api, answer_json
+from pulse.web.kept import KEPT_FORM, answer_kept, keep
+from pulse.web.service import Service, service
+from pulse.web.warming import Question, Warmer
+
+WARMER = "pulse_warmer"
+InBackground = Callable[[Callable[[], None]], None]
 
 blueprint = Blueprint("analytics", __name__)
 api = Api(blueprint, "Reports")
@@ -52,16 +58,36 @@ def digest(text: str) -> str:
 
 
 def answer_report(
-    key: str, compute: Callable[[], Any], *, ttl_s: int, max_age_s: int, version: float = 0.0
+    key: str, compute: Callable[[], Any], *, ttl_s: int, max_age_s: int, version: float = 0.0, renew: bool = True
 ) -> Response:
     """Answer from the cache, computing once for all who ask; an old answer stands in while PostgreSQL is away.
 
-    `version` is when what the report reads changed last: an answer from before that is computed anew.
+    `version` is when what the report reads changed last: an answer from before that is computed anew. With `renew`
+    one in demand is computed anew beside the requests, shortly before its time is over.
     """
-    entry = cache.wrap_entry(
-        key, lambda: encode_data(compute()), ttl=ttl_s, namespace="analytics", stale_on=(Unavailable,), version=version
-    )
-    return answer_cached(entry.value, max_age_s=max_age_s, cache_state=entry.state)
+    entry = _keep_report(key, compute, ttl_s, version, _run_in_background if renew else None)
+    return answer_kept(entry.value, max_age_s=max_age_s, cache_state=entry.state)
+
+
+def _keep_report(
+    key: str, compute: Callable[[], Any], ttl_s: int, version: float, in_background: InBackground | None
+) -> Entry:
+    return cache.wrap_entry(
+        f"{key}:{KEPT_FORM}", lambda: keep(compute()), ttl=ttl_s, namespace="analytics", stale_on=(Unavailable,),
+        version=version, in_background=in_background,
+    )  # fmt: skip
+
+
+def _run_in_background(work: Callable[[], None]) -> None:
+    """Do work of this request beside it; what it costs the database counts for the request's route."""
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    rule, method = str(request.url_rule), request.method
+
+    def run() -> None:
+        with app.app_context(), recorder.route_scope(rule, method):
+            work()
+
+    threading.Thread(target=run, name="renewal", daemon=True).start()
 
 
 def find_project(project_id: int) -> Project:
@@ -75,10 +101,19 @@ def find_project(project_id: int) -> Project:
 )  # fmt: skip
 def analytics(project_id: int, query: report.AnalyticsQuery) -> Response:
     """Answer the main report."""
+    entry = _find_analytics(project_id, query, _run_in_background)
+    return answer_kept(entry.value, max_age_s=300, cache_state=entry.state)
+
+
+def _find_analytics(
+    project_id: int, query: report.AnalyticsQuery, in_background: InBackground | None, *, note: bool = True
+) -> Entry:
+    """Return the main report from the cache, computed if it is not there."""
     zone = find_project(project_id).timezone
     now = datetime.now(UTC)
     chosen = period.resolve(query.start_date, query.end_date, query.granularity, zone, now)
-    is_open = chosen.end >= now.astimezone(ZoneInfo(zone)).date()
+    today = now.astimezone(ZoneInfo(zone)).date()
+    is_open = chosen.end >= today
 
     filters = read_filters(query.filters)
     key = f"analytics:project:{project_id}:{chosen.start}:{chosen.end}:{zone}:{chosen.granularity}:{query.limit}"
@@ -99,7 +134,32 @@ def analytics(project_id: int, query: report.AnalyticsQuery) -> Response:
             )
 
     open_s = FILTERED_OPEN_TTL_S if filters else OPEN_TTL_S
-    return answer_report(key, compute, ttl_s=open_s if is_open else CLOSED_TTL_S, max_age_s=300, version=version)
+    ttl_s = open_s if is_open else CLOSED_TTL_S
+    if note and not is_open and not filters:
+        ago = (today - chosen.start).days, (today - chosen.end).days
+        warmer().note(Question(project_id, *ago, query.granularity, query.limit, query.compare), today)
+    return _keep_report(key, compute, ttl_s, version, None if filters else in_background)
+
+
+def install_warmer(app: Flask, parts: Service) -> None:
+    """Have what is asked of past days computed for each new day."""
+
+    def answer(question: Question, today: date) -> None:
+        start, end = (
+            (today - timedelta(days=ago)).isoformat() for ago in (question.starts_ago, question.ends_ago)
+        )
+        query = report.AnalyticsQuery(start, end, question.granularity, question.limit, compare=question.compare)
+        with app.app_context():
+            _find_analytics(question.project_id, query, None, note=False)
+
+    app.extensions[WARMER] = Warmer(
+        answer, lambda project_id: parts.projects.get(project_id).timezone, parts.stopping
+    )
+
+
+def warmer() -> Warmer:
+    """Return the running application's."""
+    return cast(Warmer, current_app.extensions[WARMER])
 
 
 @api(

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import msgspec
 from flask import Blueprint, Response
 
-from pulse.errors import Unavailable
+from pulse.errors import NotFound, Unavailable
 from pulse.reports import funnel as funnels
 from pulse.reports import goals as store
 from pulse.reports.goals import Goal, GoalDefinition, GoalReport, GoalsQuery, GoalsReport
@@ -43,10 +43,9 @@ def _turn() -> Iterator[None]:
     scope="read", query=GoalsQuery, answer=GoalsReport,
 )  # fmt: skip
 def list_goals(project_id: int, query: GoalsQuery) -> Response:
-    """Answer all goals; the cache's key holds the goals as they are, so that a change shows at once."""
+    """Answer all goals; the cache's key holds the goals as they are, so that a change shows as soon as it is known."""
     chosen = resolve_period(project_id, query.start_date, query.end_date)
-    with service().database.begin() as connection:
-        goals = store.list_goals(connection, project_id)
+    goals = service().list_goals(project_id)
     return answer_period(
         "goals", project_id, chosen, digest(repr(goals)),
         lambda connection: store.goals_report(connection, project_id, chosen, goals),
@@ -60,7 +59,9 @@ def list_goals(project_id: int, query: GoalsQuery) -> Response:
 def create_goal(project_id: int, body: GoalDefinition) -> Goal:
     """Store a goal."""
     with service().database.begin() as connection:
-        return store.create_goal(connection, project_id, body)
+        made = store.create_goal(connection, project_id, body)
+    service().forget()
+    return made
 
 
 @api(
@@ -70,8 +71,9 @@ def create_goal(project_id: int, body: GoalDefinition) -> Goal:
 def get_goal(project_id: int, goal_id: int, query: GoalsQuery) -> Response:
     """Answer a goal."""
     chosen = resolve_period(project_id, query.start_date, query.end_date)
-    with service().database.begin() as connection:
-        goal = store.get_goal(connection, project_id, goal_id)
+    goal = next((one for one in service().list_goals(project_id) if one.id == goal_id), None)
+    if goal is None:
+        raise NotFound(f"There is no goal {goal_id} in project {project_id}.")
     return answer_period(
         "goals", project_id, chosen, f"{goal_id}:{digest(repr(goal))}",
         lambda connection: store.goal_report(connection, project_id, chosen, goal),
@@ -87,7 +89,9 @@ def change_goal(project_id: int, goal_id: int, body: GoalDefinition) -> Goal:
     """Change a goal."""
     find_project(project_id)
     with service().database.begin() as connection:
-        return store.change_goal(connection, project_id, goal_id, body)
+        changed = store.change_goal(connection, project_id, goal_id, body)
+    service().forget()
+    return changed
 
 
 @api(
@@ -99,6 +103,7 @@ def delete_goal(project_id: int, goal_id: int) -> Deleted:
     find_project(project_id)
     with service().database.begin() as connection:
         store.delete_goal(connection, project_id, goal_id)
+    service().forget()
     return Deleted(goal_id)
 
 
@@ -117,5 +122,6 @@ def funnel(project_id: int, body: funnels.FunnelRequest) -> Response:
 
     key = f"{chosen.start}:{chosen.end}:{chosen.timezone}:{digest(msgspec.json.encode(body).decode())}"
     return answer_report(
-        f"funnel:project:{project_id}:{key}", compute, ttl_s=OPEN_TTL_S * 5 if is_open else 300, max_age_s=60
-    )
+        f"funnel:project:{project_id}:{key}", compute, ttl_s=OPEN_TTL_S * 5 if is_open else 300, max_age_s=60,
+        renew=False,
+    )  # fmt: skip

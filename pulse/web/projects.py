@@ -126,7 +126,7 @@ def create_key(project_id: int, body: NewKey) -> Response:
 
 @api("DELETE", "/projects/<int:project_id>/api-keys/<int:key_id>", "Revoke a key", scope="admin", answer=Deleted)
 def revoke_key(project_id: int, key_id: int) -> Deleted:
-    """Revoke a key: at once in this process, within two seconds in the others."""
+    """Revoke a key: at once on this machine, within two seconds on others."""
     with service().database.begin() as connection:
         store.get_project(connection, project_id)
         store.revoke_key(connection, project_id, key_id)

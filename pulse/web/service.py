@@ -1,63 +1,33 @@
 """What a request works with: the parts of one running web process."""
 
 import threading
-import time
-from collections.abc import Callable, Hashable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Generic, TypeVar, cast
+from typing import cast
 
 from flask import current_app
 
 from pulse.config import Config
-from pulse.errors import PulseError, Unavailable
 from pulse.ingest.rates import Rates
 from pulse.ingest.visitor import Identity
 from pulse.ingest.writer import GroupWriter
+from pulse.monitor.board import Board
+from pulse.reports.goals import Goal, list_goals, list_goals_of
 from pulse.storage import changes
 from pulse.storage.engine import Database
-from pulse.storage.projects import DEVELOPMENT_KEY, ApiKey, Project, find_key, find_logins, get_project
-
-K = TypeVar("K", bound=Hashable)
-V = TypeVar("V")
-
-# How long it takes at most until a key revoked, or a project changed, through another process is noticed.
-REMEMBER_S = 2.0
-
-
-class Remembered(Generic[K, V]):
-    """Answers of the database kept for REMEMBER_S, and for longer while the database is away; at most `size`."""
-
-    def __init__(self, load: Callable[[K], V], size: int = 10_000) -> None:
-        self._load = load
-        self._size = size
-        self._held: dict[K, tuple[float, V]] = {}
-
-    def get(self, key: K) -> V:
-        """Return the answer for `key`. Raises what loading raises, unless an old answer can stand in."""
-        held = self._held.get(key)
-        if held is not None:
-            if held[0] > time.monotonic():
-                return held[1]
-            # Whoever comes first asks; the others go on with what is known, or hundreds would ask at once.
-            self._held[key] = (time.monotonic() + REMEMBER_S, held[1])
-        try:
-            value = self._load(key)
-        except Unavailable:
-            if held is None:
-                raise
-            value = held[1]
-        except PulseError:
-            self._held.pop(key, None)
-            raise
-        if len(self._held) >= self._size:
-            self._held.clear()
-        self._held[key] = (time.monotonic() + REMEMBER_S, value)
-        return value
-
-    def forget(self) -> None:
-        """Ask anew from now on."""
-        self._held.clear()
+from pulse.storage.projects import (
+    DEVELOPMENT_KEY,
+    ApiKey,
+    Project,
+    find_key,
+    find_keys,
+    find_logins,
+    find_logins_of,
+    get_project,
+    get_projects,
+)
+from pulse.web.remembered import Refresher, Remembered
 
 
 @dataclass
@@ -77,11 +47,19 @@ class Service:
     secret_key: bytes
 
     def __post_init__(self) -> None:
-        self.keys: Remembered[str, ApiKey | None] = Remembered(self._find_key)
-        self.projects: Remembered[int, Project] = Remembered(self._get_project)
-        self.logins: Remembered[str, int | None] = Remembered(self._find_logins)
-        self._changes: Remembered[int, list[changes.Change]] = Remembered(self._read_changes)
+        self._board = Board(self.config.data_dir / "remembered")
+        read = self._board.read
+        self.keys: Remembered[str, ApiKey | None] = Remembered(self._find_key, self._find_keys, read)
+        self.projects: Remembered[int, Project] = Remembered(self._get_project, self._get_projects, read)
+        self.logins: Remembered[str, int | None] = Remembered(self._find_logins, self._find_logins_of, read)
+        self._goals: Remembered[int, list[Goal]] = Remembered(self._list_goals, self._list_goals_of, read)
+        self._changes: Remembered[int, list[changes.Change]] = Remembered(
+            self._read_changes, self._read_changes_of, read
+        )
         self.stopping = threading.Event()
+        self._refresher = Refresher(
+            (self.keys, self.projects, self.logins, self._goals, self._changes), self.stopping
+        )
 
     def _find_key(self, text: str) -> ApiKey | None:
         if text == DEVELOPMENT_KEY and self.config.env == "production":
@@ -89,29 +67,57 @@ class Service:
         with self.ingest.begin() as connection:
             return find_key(connection, text)
 
+    def _find_keys(self, texts: Sequence[str]) -> dict[str, ApiKey | None]:
+        with self.ingest.begin() as connection:
+            return {**dict.fromkeys(texts), **find_keys(connection, texts)}
+
     def _find_logins(self, email: str) -> int | None:
         with self.database.begin() as connection:
             return find_logins(connection, email)
 
+    def _find_logins_of(self, emails: Sequence[str]) -> dict[str, int | None]:
+        with self.database.begin() as connection:
+            return {**dict.fromkeys(emails), **find_logins_of(connection, emails)}
+
     def _get_project(self, project_id: int) -> Project:
         with self.database.begin() as connection:
             return get_project(connection, project_id)
+
+    def _get_projects(self, project_ids: Sequence[int]) -> dict[int, Project]:
+        with self.database.begin() as connection:
+            return get_projects(connection, project_ids)
+
+    def _list_goals(self, project_id: int) -> list[Goal]:
+        with self.database.begin() as connection:
+            return list_goals(connection, project_id)
+
+    def _list_goals_of(self, project_ids: Sequence[int]) -> dict[int, list[Goal]]:
+        with self.database.begin() as connection:
+            return list_goals_of(connection, project_ids)
 
     def _read_changes(self, project_id: int) -> list[changes.Change]:
         # From where reports read: whoever sees a change sees the figures it is about.
         with self.database.read() as connection:
             return changes.read(connection, project_id)
 
+    def _read_changes_of(self, project_ids: Sequence[int]) -> dict[int, list[changes.Change]]:
+        with self.database.read() as connection:
+            return changes.read_of(connection, project_ids)
+
     def last_change(self, project_id: int, first_day: date, last_day: date) -> float:
         """Return when past days of a project changed last, in seconds since 1970; 0 where they did not for long."""
         return changes.last_change(self._changes.get(project_id), first_day, last_day)
 
+    def list_goals(self, project_id: int) -> list[Goal]:
+        """Return a project's goals; while one is being counted, as the database has them at this moment."""
+        goals = self._goals.get(project_id)
+        if any(goal.status == "counting" for goal in goals):
+            return self._list_goals(project_id)
+        return goals
+
     def forget(self) -> None:
-        """Drop what is remembered of keys and projects, after a change made here."""
-        self._changes.forget()
-        self.keys.forget()
-        self.logins.forget()
-        self.projects.forget()
+        """Have all that is remembered forgotten after a change made here: at once by every process on this machine."""
+        self._board.bump()
 
 
 def service() -> Service:
