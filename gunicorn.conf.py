@@ -22,7 +22,7 @@ except ConfigError as error:
 
 bind = f"[{_config.host}]:{_config.port}" if ":" in _config.host else f"{_config.host}:{_config.port}"
 workers = _config.web_concurrency
-worker_class = "gevent"
+worker_class = "pulse.web.gunicorn_worker.Worker"
 worker_connections = 2000
 backlog = 2048
 keepalive = 75  # longer than load balancers keep theirs (60 s), so that they close first

@@ -59,11 +59,11 @@ class Rule:
 
 
 RULES = (
-    Rule("slowQueries", "slow queries", targets.slow_percent, 5.0, 4.0, 20),
+    Rule("slowQueries", "slow queries", targets.slow_percent, 5.0, 4.0, targets.FEW),
     # A cache that has just begun misses everything once: a minute of it says nothing.
-    Rule("cacheHits", "cache hits", targets.cache_hit_percent, 70.0, 75.0, 200, window_s=FIVE_MINUTES_S),
-    Rule("pool", "connections in use", targets.pool_peak_percent, 90.0, 80.0, 10),
-    Rule("errors", "failed requests", targets.all_errors_percent, 1.0, 0.8, 20),
+    Rule("cacheHits", "cache hits", targets.cache_hit_percent, 70.0, 75.0, targets.LOOK_UPS, window_s=FIVE_MINUTES_S),
+    Rule("pool", "connections in use", targets.pool_peak_percent, 90.0, 80.0, targets.POOL_LOOKS),
+    Rule("errors", "failed requests", targets.all_errors_percent, 1.0, 0.8, targets.FEW),
 )
 
 

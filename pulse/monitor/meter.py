@@ -5,7 +5,7 @@ from collections import deque
 import msgspec
 
 from pulse.monitor.histogram import Histogram, bucket_of
-from pulse.monitor.snapshot import Slice, encode
+from pulse.monitor.snapshot import Slice, encode, encode_kept
 
 SLICE_S = 10
 SLICES = 30
@@ -64,13 +64,13 @@ class Meter:
         self.current = Slice(_align(now, SLICE_S))
         self.ends_at = float(self.current.starts_at + SLICE_S)
         if not done.is_empty:
-            self._slices.append(encode(done))
+            self._slices.append(encode_kept(done))
             self._totals.merge(done)
             self._minute.merge(done)
         minute = _align(now, MINUTE_S)
         if minute != self._minute.starts_at:
             if not self._minute.is_empty:
-                self._minutes.append(encode(self._minute))
+                self._minutes.append(encode_kept(self._minute))
             self._minute = Slice(minute)
 
     def totals(self) -> Slice:

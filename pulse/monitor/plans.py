@@ -27,6 +27,7 @@ MAX_TEXT = 16_000
 _GAP = re.compile(r"\{\w+\}")
 _BIND = re.compile(r"%\((\w+)\)s")
 _NAME = re.compile(r"([a-z_]{1,60})\.([a-z0-9_]{1,60})")
+_STAGE = re.compile(r"\s*(?:/\*.*?\*/\s*)?create\s+temporary\s+table\s+(?:if\s+not\s+exists\s+)?(\w+)", re.I | re.S)
 _PLANNED = re.compile(r"\s*(?:/\*.*?\*/\s*)?(?:select|insert|update|delete|merge|with|values)\b", re.I | re.S)
 
 
@@ -142,16 +143,36 @@ def _number_binds(text: str) -> str:
 
 
 def explain(connection: Connection, name: str, statement: str) -> Plan:
-    """Ask for the plan that fits any parameters (PostgreSQL 16 and newer); nothing is run, not even a SELECT."""
+    """Ask for the plan that fits any parameters (PostgreSQL 16 and newer); nothing is run, not even a SELECT.
+
+    A temporary table that the statement's own session has is made for the moment, empty.
+    """
     if not _PLANNED.match(statement):
         return Plan(name, statement, [], "Statements of this type have no plan.")
+    stages = _find_stages(name, statement)
     try:
-        with connection.begin_nested():
+        with connection.begin_nested() as savepoint:
             cursor = connection.connection.cursor()
+            for table in stages:
+                cursor.execute(stages[table])
             # Without parameters psycopg2 sends the text as it is.
             cursor.execute(f"/* monitor.explain */ EXPLAIN (GENERIC_PLAN, VERBOSE FALSE) {statement}")
-            return Plan(name, statement, [row[0] for row in cursor.fetchall()])
-    except DBAPIError as error:
-        return Plan(name, statement, [], str(error.orig).strip().splitlines()[0])
-    except connection.dialect.loaded_dbapi.Error as error:
-        return Plan(name, statement, [], str(error).strip().splitlines()[0])
+            lines = [row[0] for row in cursor.fetchall()]
+            savepoint.rollback()
+            return Plan(name, statement, lines)
+    except (DBAPIError, connection.dialect.loaded_dbapi.Error) as error:
+        reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        if stages:
+            reason = f"It works on {' and '.join(stages)}, temporary, which can't be made here: {reason}"
+        return Plan(name, statement, [], reason)
+
+
+def _find_stages(name: str, statement: str) -> dict[str, str]:
+    """The temporary tables that a statement of a module works on, with the blocks of that module which make them."""
+    queries = load_queries(name.partition(".")[0])
+    found = {}
+    for block in queries.names():
+        made = _STAGE.match(str(getattr(queries, block)))
+        if made is not None and re.search(rf"\b{made[1]}\b", statement):
+            found[made[1]] = _number_binds(str(getattr(queries, block).compile(dialect=psycopg2.dialect())))
+    return found

@@ -1,6 +1,6 @@
 """The figures of the whole service in Prometheus' text format, the same whichever worker is asked."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -9,33 +9,41 @@ from prometheus_client.registry import Collector
 from pulse.monitor import recorder, shared, targets
 from pulse.monitor.alerts import RULES, State
 from pulse.monitor.histogram import Histogram
+from pulse.monitor.measures import READY
 from pulse.monitor.service import ServiceStats
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # Powers of two from 0.125 ms to 32 s: edges of our buckets, at which the counts are exact.
 _EDGES_MS = tuple(2.0**power for power in range(-3, 16))
+# Counters stand there from the start: Prometheus sees no growth where a series begins with its first event.
+EVENTS = (
+    targets.REFUSED, "ingest_dropped_bot", "folded_events", "spool_refused_events", "spool_damaged_files",
+    shared.POOL_TIMEOUTS, READY,
+)  # fmt: skip
+_OUTCOMES = ("hits", "misses", "stale", "failures")
 
 
-def render(stats: ServiceStats, state: State | None = None) -> bytes:
+def render(stats: ServiceStats, state: State | None = None, routes: Iterable[str] = ()) -> bytes:
     """Write all metrics; counters begin again at a reset, which Prometheus takes for a restart.
 
-    `state`: where the service stands, for alerts and availability.
+    `state`: where the service stands, for alerts and availability. `routes`: every `METHOD /rule` there is.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_ServiceCollector(stats, state or State()))
+    registry.register(_ServiceCollector(stats, state or State(), routes))
     return generate_latest(registry)
 
 
 class _ServiceCollector(Collector):
-    def __init__(self, stats: ServiceStats, state: State) -> None:
+    def __init__(self, stats: ServiceStats, state: State, routes: Iterable[str]) -> None:
         self._stats = stats
         self._state = state
+        self._routes = routes
 
     def describe(self) -> Iterator[Metric]:
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        yield from _requests(self._stats)
+        yield from _requests(self._stats, self._routes)
         yield from _queries(self._stats)
         yield from _cache(self._stats)
         yield from _processes(self._stats)
@@ -49,7 +57,7 @@ def _buckets(times: Histogram) -> list[tuple[str, float]]:
     return [*found, ("+Inf", float(times.count))]
 
 
-def _requests(stats: ServiceStats) -> Iterator[Metric]:
+def _requests(stats: ServiceStats, routes: Iterable[str]) -> Iterator[Metric]:
     labels = ["method", "route"]
     name = "pulse_http_request_duration_seconds"
     times = HistogramMetricFamily(name, "Duration of answered requests.", labels=labels)
@@ -58,14 +66,15 @@ def _requests(stats: ServiceStats) -> Iterator[Metric]:
             values = list(name.removeprefix(recorder.REQUEST).partition(" ")[::2])
             times.add_metric(values, _buckets(found), found.total / 1000)
     yield times
+    asked = [name.removeprefix(recorder.REQUEST) for name in stats.histograms if name.startswith(recorder.REQUEST)]
     for prefix, kind, text in (
         (recorder.SERVER_ERRORS, "server", "Requests that failed here (5xx)."),
         (recorder.CLIENT_ERRORS, "client", "Requests that were refused (4xx)."),
     ):
         errors = CounterMetricFamily(f"pulse_http_{kind}_errors", text, labels=labels)
-        for name, count in stats.counts.items():
-            if name.startswith(prefix):
-                errors.add_metric(list(name.removeprefix(prefix).partition(" ")[::2]), count)
+        counted = {name.removeprefix(prefix): n for name, n in stats.counts.items() if name.startswith(prefix)}
+        for key, count in {**dict.fromkeys([*routes, *asked], 0), **counted}.items():
+            errors.add_metric(list(key.partition(" ")[::2]), count)
         yield errors
 
 
@@ -96,10 +105,10 @@ def _queries(stats: ServiceStats) -> Iterator[Metric]:
 
 def _cache(stats: ServiceStats) -> Iterator[Metric]:
     lookups = CounterMetricFamily("pulse_cache_lookups", "Cache look-ups by outcome.", labels=["namespace", "outcome"])
-    for name, count in stats.counts.items():
-        if name.startswith(shared.CACHE):
-            namespace, _, outcome = name.removeprefix(shared.CACHE).rpartition("/")
-            lookups.add_metric([namespace, outcome], count)
+    counted = [name for name in stats.counts if name.startswith(shared.CACHE)]
+    for namespace in sorted({name.removeprefix(shared.CACHE).rpartition("/")[0] for name in counted}):
+        for outcome in _OUTCOMES:
+            lookups.add_metric([namespace, outcome], stats.counts.get(f"{shared.CACHE}{namespace}/{outcome}", 0))
     yield lookups
 
 
@@ -129,8 +138,7 @@ def _processes(stats: ServiceStats) -> Iterator[Metric]:
 def _others(stats: ServiceStats) -> Iterator[Metric]:
     known = (recorder.REQUEST, recorder.SERVER_ERRORS, recorder.CLIENT_ERRORS, shared.CACHE, recorder.QUERY)
     counts = CounterMetricFamily("pulse_events", "Things that happened, by name.", labels=["name"])
-    # Refusals stand there from the start: Prometheus sees no growth from nothing to one.
-    for name, count in {targets.REFUSED: 0, **stats.counts}.items():
+    for name, count in {**dict.fromkeys(EVENTS, 0), **stats.counts}.items():
         if not name.startswith(known):
             counts.add_metric([name], count)
     yield counts

@@ -9,7 +9,10 @@ from pulse.monitor.statement import Statement, parse
 MAX_STATEMENTS = 500
 # Texts are learned by identity of the string; a caller that writes values into its SQL makes ever new ones.
 MAX_TEXTS = 2_000
+MAX_CHARS = 1_000_000
 MAX_ROUTES = 200
+# Of all statements together: one takes 150 bytes.
+MAX_USES = 30_000
 RECENT = 100
 SLOWEST = 50
 REPEATED_OVER = 10
@@ -29,6 +32,8 @@ class QueryTable:
         self._slowest: list[tuple[float, int, Run]] = []
         self._order = 0
         self._sent: set[str] = set()
+        self._chars = 0
+        self._uses = 0
 
     def find(self, raw: str) -> StatementFigures:
         """The figures of a statement, which is parsed when it comes for the first time."""
@@ -51,8 +56,10 @@ class QueryTable:
             if len(self._figures) >= MAX_STATEMENTS:
                 known, key = Statement(OTHER, OTHER, "OTHER", ()), (OTHER, OTHER)
             figures = self._figures.setdefault(key, StatementFigures(known.name, known.text, known.type, known.tables))
-        if len(self._by_text) >= MAX_TEXTS:
+        self._chars += len(raw)
+        if len(self._by_text) >= MAX_TEXTS or self._chars > MAX_CHARS:
             self._by_text.clear()
+            self._chars = len(raw)
         self._by_text[raw] = figures
         return figures
 
@@ -62,7 +69,9 @@ class QueryTable:
         try:
             return figures.routes[route]
         except KeyError:
-            return figures.routes.setdefault(route if len(figures.routes) < MAX_ROUTES else OTHER, RouteUse())
+            self._uses += 1
+            is_room = len(figures.routes) < MAX_ROUTES and self._uses <= MAX_USES
+            return figures.routes.setdefault(route if is_room else OTHER, RouteUse())
 
     def keep_recent(self, run: Run) -> None:
         """Remember a run among the recent ones."""

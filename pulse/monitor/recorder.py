@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -64,12 +64,14 @@ class Recorder:
     def __init__(self) -> None:
         self.slow_ms = 100.0
         self.enabled = True
+        # The same for good: `note_query` holds on to it.
+        self._pending: deque[tuple[str, float, int, float, Scope | None, bytes]] = deque()
+        self.note_query = self._make_note()
         self.forget()
 
     def forget(self) -> None:
         """Begin again, on a board of its own; a forked child does it so as not to publish its parent's figures."""
         self._lock = threading.Lock()
-        self._pending: deque[tuple[str, float, int, float, Scope | None, bytes]] = deque()
         self.use_board(Board())
 
     def use_board(self, board: Board) -> None:
@@ -95,22 +97,26 @@ class Recorder:
         self._queries = QueryTable()
         self.changes = 0
 
-    def note_query(self, raw: str, duration_ms: float, rows: int) -> None:
-        """Take down one run, to be counted with others at the next tick: between two waits each line runs cold.
+    def _make_note(self) -> Callable[[str, float, int], None]:
+        pending, append, find_scope, now = self._pending, self._pending.append, _scope.get, time
 
-        A slow one is counted and logged at once.
-        """
-        if duration_ms >= self.slow_ms:
-            self.record_query(raw, duration_ms, rows)
-            return
-        scope = _scope.get()
-        if scope is UNCOUNTED:
-            return
-        pending = self._pending
-        pending.append((raw, duration_ms, rows, time(), scope, self._page[:8]))
-        if len(pending) >= MAX_PENDING:
-            with self._lock:
-                self._drain()
+        def note_query(raw: str, duration_ms: float, rows: int) -> None:
+            """Take down one run, to be counted with others at the next tick: between two waits each line runs cold.
+
+            A slow one is counted and logged at once.
+            """
+            if duration_ms >= self.slow_ms:
+                self.record_query(raw, duration_ms, rows)
+                return
+            scope = find_scope()
+            if scope is UNCOUNTED:
+                return
+            append((raw, duration_ms, rows, now(), scope, self._page[:8]))
+            if len(pending) >= MAX_PENDING:
+                with self._lock:
+                    self._drain()
+
+        return note_query
 
     def record_query(
         self, raw: str, duration_ms: float, rows: int, *, failed: bool = False, named: bool = False
@@ -283,7 +289,7 @@ def gauges() -> dict[str, float]:
 
 def set_route(route: str, method: str) -> None:
     """Say which request the queries from here on run for, until `clear_route`."""
-    _scope.set(Scope(f"{_known(method)} {route}", method))
+    _scope.set(Scope(_route_key(method, route), method))
 
 
 def set_uncounted() -> None:
@@ -299,11 +305,17 @@ def clear_route() -> None:
 @contextmanager
 def route_scope(route: str, method: str) -> Iterator[None]:
     """Name the request that the queries inside run for."""
-    token = _scope.set(Scope(f"{_known(method)} {route}", method))
+    token = _scope.set(Scope(_route_key(method, route), method))
     try:
         yield
     finally:
         _scope.reset(token)
+
+
+@lru_cache(maxsize=1_000)
+def _route_key(method: str, route: str) -> str:
+    # One string for all requests of a route: each statement's figures keep the one they came with.
+    return f"{_known(method)} {route}"
 
 
 @lru_cache(maxsize=1_000)
@@ -325,6 +337,13 @@ def install(engine: Engine, config: Config) -> None:
     event.listen(engine, "before_cursor_execute", _before, retval=True)
     event.listen(engine, "after_cursor_execute", _after)
     event.listen(engine, "handle_error", _failed)
+    event.listen(engine, "engine_connect", _listen_as_the_engine)
+
+
+def _listen_as_the_engine(connection: Any) -> None:
+    # SQLAlchemy asks for the listeners of a connection, then for those of its engine, at every event that exists, also
+    # where nobody listens: half of what hooks cost. Nothing here listens to one connection, which would now be to all.
+    connection.dispatch = connection.engine.dispatch
 
 
 def _before(

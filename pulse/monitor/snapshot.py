@@ -132,6 +132,11 @@ def encode(value: Any) -> bytes:
     return encoder.encode(value)
 
 
+def encode_kept(value: Any) -> bytes:
+    """The same to be kept: msgspec's own result holds on to the room it grew into, two to three times its size."""
+    return bytes(memoryview(encoder.encode(value)))
+
+
 def merge_slices(into: dict[int, Slice], encoded: list[msgspec.Raw], not_before: float) -> None:
     """Add encoded slices to those of the same start, leaving out older ones."""
     for raw in encoded:

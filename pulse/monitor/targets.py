@@ -23,6 +23,9 @@ _GROUPS = (
     (re.compile(r"GET .*/projects/<[^>]+>/(?:analytics|events|campaigns(?:/\w+)?|goals)"), HISTORICAL),
     (re.compile(r"POST .*/projects/<[^>]+>/goals/funnel"), HISTORICAL),
 )
+# Fewer samples than a target's `min_samples` are shown and not judged. So that one of them alone decides nothing, a p99
+# and a share of 1 % take a hundred; a cache that has just begun misses everything once.
+FEW, MANY, LOOK_UPS, POOL_LOOKS = 20, 100, 200, 10
 # From here on the pool is under load: fewer requests say nothing about its size.
 LOAD_REQUESTS_PER_S = 50.0
 
@@ -42,6 +45,7 @@ class Target:
     below: float | None = None
     above: float | None = None
     note: str | None = None
+    min_samples: int = FEW
 
     @property
     def text(self) -> str:
@@ -63,7 +67,10 @@ class Actual(msgspec.Struct, rename="camel", frozen=True):
 
 
 class TargetResult(msgspec.Struct, rename="camel", frozen=True):
-    """One target with its live actuals; `status` is that of the last five minutes, `since` when it became so."""
+    """One target with its live actuals; `status` is that of the last five minutes, `since` when it became so.
+
+    `noData` is also the status of fewer than `min_samples` samples.
+    """
 
     id: str
     area: str
@@ -74,6 +81,7 @@ class TargetResult(msgspec.Struct, rename="camel", frozen=True):
     one_hour: Actual
     status: Status
     note: str | None = None
+    min_samples: int = FEW
     since: str | None = None
 
 
@@ -174,22 +182,28 @@ def _pool_under_load(window: Window) -> Measured:
 
 
 TARGETS = (
-    Target("ingest.events", "ingestion", "events stored", "/s", events_per_s, above=10_000,
+    Target("ingest.events", "ingestion", "events stored", "/s", events_per_s, above=10_000, min_samples=1,
            note="met when that much was sent and stored; missed when events had to be refused"),
     Target("ingest.single.p50", "ingestion", "single event p50", "ms", _quantile(SINGLE, 0.5), below=25),
     Target("ingest.single.p95", "ingestion", "single event p95", "ms", _quantile(SINGLE, 0.95), below=40),
-    Target("ingest.single.p99", "ingestion", "single event p99", "ms", _quantile(SINGLE, 0.99), below=50),
-    Target("ingest.batch.p99", "ingestion", "batch of up to 100 p99", "ms", _quantile(BATCH, 0.99), below=100),
-    Target("ingest.errors", "ingestion", "errors", "%", _error_percent(SINGLE, BATCH), below=1),
+    Target("ingest.single.p99", "ingestion", "single event p99", "ms", _quantile(SINGLE, 0.99), below=50,
+           min_samples=MANY),
+    Target("ingest.batch.p99", "ingestion", "batch of up to 100 p99", "ms", _quantile(BATCH, 0.99), below=100,
+           min_samples=MANY),
+    Target("ingest.errors", "ingestion", "errors", "%", _error_percent(SINGLE, BATCH), below=1, min_samples=MANY),
     Target("reports.historical.p50", "reports", "historical p50", "ms", _quantile(HISTORICAL, 0.5), below=100),
     Target("reports.historical.p95", "reports", "historical p95", "ms", _quantile(HISTORICAL, 0.95), below=150),
-    Target("reports.historical.p99", "reports", "historical p99", "ms", _quantile(HISTORICAL, 0.99), below=200),
-    Target("reports.realtime.p99", "reports", "real-time p99", "ms", _quantile(REALTIME, 0.99), below=100),
-    Target("reports.cache_hits", "reports", "cache hits", "%", cache_hit_percent, above=80),
-    Target("reports.errors", "reports", "errors", "%", _error_percent(HISTORICAL, REALTIME), below=1),
+    Target("reports.historical.p99", "reports", "historical p99", "ms", _quantile(HISTORICAL, 0.99), below=200,
+           min_samples=MANY),
+    Target("reports.realtime.p99", "reports", "real-time p99", "ms", _quantile(REALTIME, 0.99), below=100,
+           min_samples=MANY),
+    Target("reports.cache_hits", "reports", "cache hits", "%", cache_hit_percent, above=80, min_samples=LOOK_UPS),
+    Target("reports.errors", "reports", "errors", "%", _error_percent(HISTORICAL, REALTIME), below=1,
+           min_samples=MANY),
     Target("database.query_average", "database", "query average", "ms", query_average, below=50),
-    Target("database.slow_queries", "database", "slow queries", "%", slow_percent, below=2),
+    Target("database.slow_queries", "database", "slow queries", "%", slow_percent, below=2, min_samples=MANY),
     Target("database.pool", "database", "pool used under load", "%", _pool_under_load, below=80, above=50,
+           min_samples=POOL_LOOKS,
            note=f"measured while {LOAD_REQUESTS_PER_S:g} or more requests a second come in"),
 )  # fmt: skip
 
@@ -201,7 +215,7 @@ def evaluate(stats: ServiceStats) -> list[TargetResult]:
     for target in TARGETS:
         now, hour = _judge(target, short), _judge(target, long)
         about = (target.id, target.area, target.name, target.text, target.unit)
-        results.append(TargetResult(*about, now, hour, now.status, target.note))
+        results.append(TargetResult(*about, now, hour, now.status, target.note, target.min_samples))
     return results
 
 
@@ -210,7 +224,7 @@ def _judge(target: Target, window: Window) -> Actual:
     status: Status
     if target.id == "ingest.events":
         status = _judge_rate(target, window, value)
-    elif value is None:
+    elif value is None or samples < target.min_samples:
         status = "noData"
     else:
         status = "met" if _is_within(target, value) else "missed"

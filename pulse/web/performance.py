@@ -321,4 +321,11 @@ def metrics_response() -> Response:
     """The figures as Prometheus text. Raises Unauthorized or Forbidden without the admin scope."""
     access.require("admin")
     stats = shared.collect()
-    return Response(prometheus.render(stats, _check(stats)), content_type=prometheus.CONTENT_TYPE)
+    return Response(prometheus.render(stats, _check(stats), _routes()), content_type=prometheus.CONTENT_TYPE)
+
+
+def _routes() -> list[str]:
+    """Every `METHOD /rule` of the service."""
+    implied = {"HEAD", "OPTIONS"}
+    rules = current_app.url_map.iter_rules()
+    return [f"{method} {rule.rule}" for rule in rules for method in (rule.methods or set()) - implied]

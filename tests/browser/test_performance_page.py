@@ -61,7 +61,7 @@ def origin(app: Flask, changes: Changes) -> Iterator[str]:
 def busy(origin: str, app: Flask) -> str:
     """The service after some events and reports."""
     client, key = app.test_client(), {"X-API-Key": DEVELOPMENT_KEY}
-    for number in range(5):
+    for number in range(20):
         event = {"type": "pageview", "url": f"https://example.com/{number}"}
         assert client.post("/api/v1/track/event", json=event, headers=key).status_code == 200
         assert client.get("/api/v1/projects/1/analytics", headers=key).status_code == 200
@@ -116,10 +116,13 @@ def test_shows_the_service(page: Page, busy: str, problems: list[str]) -> None:
     assert should_be == "< 25 ms"
     assert re.fullmatch(r"[✓✕][\d.]+ ms\s(met|missed)", five_minutes) and five_minutes == hour
     assert board_row(page, "Real-time p99")[1] == "no data"
+    row = page.locator("#board tr", has=page.get_by_text("Single event p99", exact=True))
+    expect(row.locator(".note")).to_have_text("too few: 20 of 100")
+    assert re.fullmatch(r"[\d.]+ ms\s*\(not judged\)", board_row(page, "Single event p99")[1])
     assert tile(page, "Failed requests") == "0 %" and tile(page, "Ingest p99").endswith(" ms")
     for card, text in {
         "Statements": "ingest.store", "Queries by": "events", "Database": "primary pool", "Cache": "In memory",
-        "Requests by route": "/api/v1/track/event", "Ingestion and processes": "5 events stored since the reset",
+        "Requests by route": "/api/v1/track/event", "Ingestion and processes": "20 events stored since the reset",
         "Alerts": "No alert has been raised",
     }.items():  # fmt: skip
         expect(page.get_by_role("region", name=card, exact=True)).to_contain_text(text)
@@ -143,7 +146,7 @@ def test_without_data_it_says_so(page: Page, origin: str, problems: list[str], c
     changes["/history"] = lambda data: [series["values"].clear() for series in data["series"]]
     page.goto(f"{origin}/performance")
     shown(page)
-    expect(page.locator("#verdict")).to_contain_text("No target has been measured yet")
+    expect(page.locator("#verdict")).to_contain_text("No target can be judged yet")
     expect(page.locator("#statements")).to_contain_text("No statement has been run yet")
     expect(page.locator("#slow")).to_contain_text("No query took longer than 100 ms")
     expect(page.locator("#routes")).to_contain_text("No requests in the last 5 minutes")
@@ -216,6 +219,24 @@ def test_statement_opens_in_full_by_keyboard(page: Page, busy: str) -> None:
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
     expect(button).to_be_focused()
+
+
+def test_the_statements_are_one_tab_stop(page: Page, busy: str) -> None:
+    page.goto(f"{busy}/performance")
+    shown(page)
+    table = page.get_by_role("table", name="Statements since the last reset")
+    names = table.locator("tbody button")
+    assert names.count() > 3
+    table.get_by_role("button", name="Slow", exact=True).focus()
+    page.keyboard.press("Tab")
+    expect(names.nth(0)).to_be_focused()
+    for key, place in (("ArrowDown", 1), ("ArrowDown", 2), ("ArrowUp", 1), ("End", names.count() - 1)):
+        page.keyboard.press(key)
+        expect(names.nth(place)).to_be_focused()
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('.card').id") == "slow"
+    page.keyboard.press("Shift+Tab")
+    expect(names.last).to_be_focused()
 
 
 def test_a_run_opens_its_statement(page: Page, busy: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.running import RunningService, run_service
+from tests.running import RunningService, run_service, wait_until
 
 EVENT = '{"type": "pageview", "url": "https://example.com/"}'
 BUSY_S = 0.3
@@ -95,3 +95,20 @@ def test_the_wait_for_a_busy_worker_counts(service: RunningService, route: str, 
         routes = json.load(answer)["data"]["latency"]["routes"]
     (found,) = [row for row in routes if row["route"] == route]
     assert float(found["p99"].removesuffix("ms")) >= BUSY_S * 1000
+
+
+def test_a_worker_that_stops_closes_idle_connections_and_answers_the_others(service: RunningService) -> None:
+    worker = service.processes("web-worker")[0]
+    kept, silent, begun = (socket.create_connection(("127.0.0.1", service.port), timeout=60) for _ in range(3))
+    with kept, silent, begun:
+        kept.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b" 200 OK" in kept.recv(65536)
+        head = f"POST /api/v1/track/event HTTP/1.1\r\nHost: x\r\n{KEY}Content-Length: {len(EVENT)}\r\n\r\n"
+        begun.sendall(head.encode() + EVENT[:20].encode())
+        worker.terminate()
+        assert kept.recv(65536) == silent.recv(65536) == b""
+        begun.sendall(EVENT[20:].encode())
+        answer = begun.recv(65536)
+        assert b" 200 OK" in answer and b"Connection: close" in answer
+    wait_until(lambda: worker.pid not in [found.pid for found in service.processes("web-worker")], 15)
+    service.await_ready()

@@ -301,6 +301,25 @@ def test_development_is_open_to_the_own_machine_alone(
     app.extensions["pulse"].database.dispose()
 
 
+def test_what_the_documentation_asks_prometheus_for_is_there(
+    client: FlaskClient, admin_key: str, ask: Callable[..., Any], ingest: Callable[..., TestResponse]
+) -> None:
+    """After an event, a report and a round of the background worker's."""
+    assert ingest(type="pageview", url="https://example.com/a").status_code == 200
+    client.get(API + "/projects/1/analytics", headers={"X-API-Key": admin_key})
+    recorder.gauge(shared.FOLD_LAG, 0.0)
+    text = client.get("/metrics", headers={"X-API-Key": admin_key}).text
+    served = set(re.findall(r"^(\w+)[{ ]", text, re.MULTILINE))
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    asked = set()
+    for path in (docs / "prometheus-alerts.yml", docs / "grafana" / "analytics-pulse.json"):
+        asked |= set(re.findall(r"\bpulse_[a-z_]+", path.read_text("utf-8")))
+    assert len(asked) > 15
+    # Counted by the background worker; judged from some samples on; a cache without Redis is on no side.
+    assert asked - served <= {"pulse_availability_ratio", "pulse_target_met", "pulse_cache_on_redis"}
+    assert 'pulse_http_server_errors_total{method="POST",route="/api/v1/track/event"} 0.0' in text
+
+
 def test_figures_of_another_process_are_in_it(ask: Callable[..., Any], config: Config, tmp_path: Path) -> None:
     folder = files.folder_of(config.data_dir)
     other = recorder.Recorder()

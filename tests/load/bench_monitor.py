@@ -1,7 +1,8 @@
 """What the query monitor costs: `make bench-monitor`.
 
 - The same statements on two engines with the service's own settings, one of them watched, one query here and one there,
-  so that both meet the same machine; counting what was taken down is part of the cost.
+  so that both meet the same machine; counting what was taken down is part of the cost. Each query takes a connection
+  from the pool, as the service's do, which is what the shares below are of; and once on a connection that is kept.
 - Whether that is much: as a part of the average statement of a service under a moderate load (k6, 3,000 events/s, and a
   reader of reports), and of the commits and reports in it.
 - Its memory: the figures of a process in which everything is full (500 statements, 100 routes, an hour of slices), and
@@ -41,6 +42,7 @@ from tests.load.figures import Figures, Goal, show, summarize, write
 RESULTS = Path("bench-monitor-results.json")
 GOALS: dict[str, Goal] = {
     "cost of a query": Goal("µs"),
+    "cost of a query, connection kept": Goal("µs"),
     "bare SELECT 1": Goal("µs"),
     "look-up by key": Goal("µs"),
     "average statement": Goal("µs"),
@@ -51,7 +53,7 @@ GOALS: dict[str, Goal] = {
     "cost, part of a report's statement": Goal("%", 2),
     "cost, part of a bare SELECT 1": Goal("%"),
     "memory, everything full": Goal("MB", 10),
-    "memory while it is published": Goal("MB"),
+    "memory while it is published": Goal("MB", 10),
 }
 SELECT_1 = text("/* bench.nothing */ SELECT 1")
 LOOK_UP = text("/* bench.look_up */ SELECT name, timezone FROM projects WHERE id = :id")
@@ -87,8 +89,8 @@ def main(runs: int, rate: int, steady: int, output: Path) -> None:
 def measure(url: str, database_url: str, rate: int, steady: int) -> Figures:
     """Return the figures of one run; times in microseconds."""
     bare, watched = _engines(database_url)
-    nothing = _cost(bare, watched, lambda connection: connection.execute(SELECT_1).scalar())
-    look_up = _cost(bare, watched, lambda connection: connection.execute(LOOK_UP, {"id": 1}).one())
+    nothing, nothing_kept = (_cost(bare, watched, _ask_nothing, kept) for kept in (False, True))
+    look_up, look_up_kept = (_cost(bare, watched, _look_up, kept) for kept in (False, True))
     for engine in (bare, watched):
         engine.dispose()
     cost = statistics.mean((nothing[1], look_up[1]))
@@ -96,6 +98,7 @@ def measure(url: str, database_url: str, rate: int, steady: int) -> Figures:
     full, copying = _memory_mb()
     figures = {
         "cost of a query": cost,
+        "cost of a query, connection kept": statistics.mean((nothing_kept[1], look_up_kept[1])),
         "bare SELECT 1": nothing[0],
         "look-up by key": look_up[0],
         **averages,
@@ -117,7 +120,15 @@ def _engines(url: str) -> tuple[Engine, Engine]:
     return bare, watched
 
 
-def _cost(bare: Engine, watched: Engine, ask: Ask) -> tuple[float, float]:
+def _ask_nothing(connection: Connection) -> object:
+    return connection.execute(SELECT_1).scalar()
+
+
+def _look_up(connection: Connection) -> object:
+    return connection.execute(LOOK_UP, {"id": 1}).one()
+
+
+def _cost(bare: Engine, watched: Engine, ask: Ask, kept: bool) -> tuple[float, float]:
     """How long a query takes without the monitor, and the processor time it costs more with it, in µs.
 
     One query here, one there, again and again, and the medians of both: what else the machine does meets both alike.
@@ -130,14 +141,21 @@ def _cost(bare: Engine, watched: Engine, ask: Ask) -> tuple[float, float]:
         with bare.connect() as plain, watched.connect() as seen, recorder.route_scope("/bench", "GET"):
             for connection in (plain, seen):
                 ask(connection)
+            if not kept:
+                plain.close()
+                seen.close()
             gc.collect()
             for _ in range(BLOCKS):
                 for _ in range(BLOCK):
-                    for connection, into in ((plain, used[0]), (seen, used[1])):
+                    for engine, connection, into in ((bare, plain, used[0]), (watched, seen, used[1])):
                         started_at, before = time.perf_counter(), time.thread_time()
-                        ask(connection)
+                        if kept:
+                            ask(connection)
+                        else:
+                            with engine.connect() as own:
+                                ask(own)
                         into.append(time.thread_time() - before)
-                        if connection is plain:
+                        if engine is bare:
                             walls.append(time.perf_counter() - started_at)
                 before = time.thread_time()
                 recorder.recorder.tick()

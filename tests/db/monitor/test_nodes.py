@@ -102,6 +102,10 @@ def test_nodes_add_up_reset_together_and_survive_each_other(start: Callable[[str
         node.await_shown("nodes", ["3001", "3002"])
     two.ask("reset")
     one.await_shown("calls", 0)
+    two.ask("record", 1)
+    one.await_shown("calls", 1)
+    one.ask("reset")
+    two.await_shown("calls", 0)
     one.ask("record", 5)
     two.await_shown("calls", 5)
     # One is killed and started again: the other keeps its figures, and the new one joins them.
@@ -119,7 +123,8 @@ def test_nodes_add_up_reset_together_and_survive_each_other(start: Callable[[str
     assert [row.node.partition(":")[2] for row in starts].count("3001") == 2
 
 
-def test_the_leaders_alerts_are_everybodys(start: Callable[[str, int], Node]) -> None:
+@pytest.mark.parametrize("who", ["the leader", "another"])
+def test_the_leaders_alerts_are_everybodys(start: Callable[[str, int], Node], who: str) -> None:
     one, two = start("one", 3001), start("two", 3002)
     one.wait().ask("lead")
     two.wait()
@@ -130,8 +135,11 @@ def test_the_leaders_alerts_are_everybodys(start: Callable[[str, int], Node]) ->
     one.await_shown("alerts", [["errors", None]])
     one.ask("lead")
     two.await_shown("alerts", [["errors", None]])
-    two.ask("acknowledge")
-    one.await_shown("alerts", [["errors", "ada"]])
+    first, second = (one, two) if who == "the leader" else (two, one)
+    first.ask("acknowledge")
+    one.ask("lead")
+    second.await_shown("alerts", [["errors", "ada"]])
+    first.await_shown("alerts", [["errors", "ada"]])
 
 
 def test_without_postgresql_each_node_shows_itself(tmp_path: Path) -> None:

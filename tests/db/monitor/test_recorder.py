@@ -4,7 +4,7 @@ import logging
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DBAPIError
 
 from pulse.config import Config
@@ -81,6 +81,18 @@ def test_installed_twice_it_counts_once(watched: Engine, config: Config) -> None
     with watched.connect() as connection:
         connection.execute(text("SELECT 1"))
     assert _stats().histograms[QUERY].count == 1
+
+
+def test_each_connection_has_the_engines_listeners(watched: Engine) -> None:
+    """The short way to them is taken by every connection, and a listener that comes later is heard as well."""
+    heard: list[str] = []
+    with watched.connect() as connection:
+        event.listen(watched, "before_cursor_execute", lambda *args: heard.append(args[2]))
+        connection.execute(text("SELECT 1"))
+        with connection.begin_nested():
+            connection.execute(text("SELECT 1"))
+    assert heard.count("SELECT 1") == 2
+    assert {found.text: found.times.count for found in _stats().statements}["SELECT ?"] == 2
 
 
 def test_switched_off_it_records_nothing(engine: Engine, config: Config) -> None:

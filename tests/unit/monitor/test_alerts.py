@@ -17,6 +17,7 @@ from pulse.monitor.alerts import State, evaluate
 from pulse.monitor.histogram import Histogram
 from pulse.monitor.service import ServiceStats
 from pulse.monitor.snapshot import Slice
+from tests.running import reserve_port
 
 NOW = 1_000_000
 
@@ -234,16 +235,25 @@ class _MailServer(socketserver.StreamRequestHandler):
                 return
 
 
-def test_mail_reaches_every_receiver(tmp_path: Path) -> None:
+class _ReusingServer(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+
+
+def test_mail_reaches_every_receiver_once_the_server_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
     handler = type("MailServer", (_MailServer,), {"lines": lines})
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+    reservation, port = reserve_port()
+    config = replace(Config(), smtp_url=f"smtp://127.0.0.1:{port}", alert_email_to=("a@x.org", "b@x.org"))
+    alerts.check(tmp_path, _stats(NOW, slow=20), delivery.channels(config))
+    assert delivery.deliver_due(tmp_path, config) == 0
+    (waiting,) = alerts.load(tmp_path).alerts[0].deliveries
+    assert (waiting.channel, waiting.attempts) == ("mail", 1) and "refused" in str(waiting.error)
+    clock = alerts.time() + 60
+    monkeypatch.setattr(delivery, "time", lambda: clock)
+    with reservation, _ReusingServer(("127.0.0.1", port), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        config = replace(
-            Config(), smtp_url=f"smtp://127.0.0.1:{server.server_address[1]}", alert_email_to=("a@x.org", "b@x.org")
-        )
-        alerts.check(tmp_path, _stats(NOW, slow=20), delivery.channels(config))
         assert delivery.deliver_due(tmp_path, config) == 1
+        assert delivery.deliver_due(tmp_path, config) == 0
         server.shutdown()
     text = "\n".join(lines)
     assert "rcpt TO:<a@x.org>" in text

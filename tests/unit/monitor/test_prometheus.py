@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pulse.ingest.pipeline import Drop
 from pulse.monitor import prometheus, recorder, targets
 from pulse.monitor.alerts import State
 from pulse.monitor.availability import Availability, Share
@@ -23,7 +24,8 @@ _USE = re.compile(r"(pulse_[a-z_]+)(?:\{([^}]*)\})?")
 def _served() -> dict[str, list[dict[str, str]]]:
     """The labels of every sample of a busy service, by name."""
     times = Histogram()
-    times.add(5.0)
+    for _ in range(targets.MANY):  # fewer are not judged
+        times.add(5.0)
     key = "POST /api/v1/track/event"
     histograms = dict.fromkeys(("query", recorder.REQUEST + key, targets.GROUP_EVENTS, targets.GROUP_MS), times)
     counts = {"query/slow": 1, recorder.SERVER_ERRORS + key: 1, recorder.CLIENT_ERRORS + key: 1}
@@ -42,6 +44,26 @@ def _served() -> dict[str, list[dict[str, str]]]:
         for sample in family.samples:
             found.setdefault(sample.name, []).append(sample.labels)
     return found
+
+
+def test_counters_begin_at_nought() -> None:
+    """Prometheus sees no growth where a series begins with its first event."""
+    stats = ServiceStats(at=1_000_000.0, since=999_000.0, counts={"cache/analytics/hits": 3})
+    text = prometheus.render(stats, routes=["GET /api/v1/x"]).decode()
+    found = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text) for sample in family.samples
+    }  # fmt: skip
+    for kind in ("server", "client"):
+        assert found[f"pulse_http_{kind}_errors_total", "GET", "/api/v1/x"] == 0
+    lookups = {key[2]: value for key, value in found.items() if key[:2] == ("pulse_cache_lookups_total", "analytics")}
+    assert lookups == {"hits": 3, "misses": 0, "stale": 0, "failures": 0}
+    counted = set()
+    for path in (DOCS.parent / "pulse").rglob("*.py"):
+        counted |= set(re.findall(r'recorder\.count\("(\w+)"', path.read_text("utf-8")))
+    assert len(counted) > 3
+    for name in counted | {f"ingest_dropped_{reason.value}" for reason in Drop}:
+        assert found["pulse_events_total", name] == 0
 
 
 def _expressions() -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ import pytest
 from pulse.monitor import recorder as module
 from pulse.monitor.board import Board
 from pulse.monitor.meter import MAX_NAMES, Meter
-from pulse.monitor.queries import MAX_STATEMENTS, SLOWEST
+from pulse.monitor.queries import MAX_CHARS, MAX_STATEMENTS, MAX_USES, SLOWEST
 from pulse.monitor.recorder import QUERY, QUERY_SLOW, Recorder, route_scope
 from pulse.monitor.service import ServiceStats, add_up
 
@@ -85,6 +85,19 @@ def test_ever_new_statements_and_names_take_no_more_space(recorder: Recorder) ->
     assert sum(found.times.count for found in stats.statements) == 3 * MAX_STATEMENTS
     assert len(stats.counts) <= MAX_NAMES + 1
     assert len(stats.histograms) <= MAX_NAMES + 1
+
+
+def test_what_is_kept_of_texts_and_routes_is_bounded(recorder: Recorder) -> None:
+    for number in range(400):
+        with route_scope(f"/r{number}", "GET"):
+            for statement in range(150):
+                recorder.note_query(f"/* a.s{statement} */ SELECT 1", 1.0, 1)
+    found = _stats(recorder).statements
+    assert sum(len(one.routes) for one in found) <= MAX_USES + len(found)
+    assert sum(use.calls for one in found for use in one.routes.values()) == 400 * 150
+    for number in range(12):
+        recorder.record_query(f"SELECT {number} /* {'x' * 100_000} */", 1.0, 1)
+    assert sum(len(raw) for raw in recorder._queries._by_text) <= MAX_CHARS
 
 
 def test_an_invented_method_is_no_new_name(recorder: Recorder) -> None:

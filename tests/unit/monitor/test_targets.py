@@ -51,14 +51,14 @@ def test_without_traffic_every_target_has_no_data() -> None:
     ],
 )
 def test_latency(target: str, route: str, good: float, bad: float) -> None:
-    met, missed = (_stats({f"request/{route}": [value] * 50}) for value in (good, bad))
+    met, missed = (_stats({f"request/{route}": [value] * 100}) for value in (good, bad))
     assert _result(met, target).status == "met"
     assert _result(missed, target).status == "missed"
-    assert _result(missed, target).five_minutes.samples == 50
+    assert _result(missed, target).five_minutes.samples == 100
 
 
 def test_a_slow_hour_is_seen_after_five_good_minutes() -> None:
-    found = _result(_stats({"request/POST /api/v1/track/event": [500.0]}, ago_s=1800), "ingest.single.p99")
+    found = _result(_stats({"request/POST /api/v1/track/event": [500.0] * 100}, ago_s=1800), "ingest.single.p99")
     assert (found.five_minutes.status, found.one_hour.status, found.status) == ("noData", "missed", "noData")
 
 
@@ -69,11 +69,21 @@ def test_errors_are_those_of_the_group(failed: int, status: str) -> None:
     assert _result(_stats({f"request/{key}": [1.0] * 100}, counts), "ingest.errors").status == status
 
 
-@pytest.mark.parametrize(("hits", "status"), [(81, "met"), (79, "missed")])
+@pytest.mark.parametrize(("hits", "status"), [(162, "met"), (158, "missed")])
 def test_cache_hits(hits: int, status: str) -> None:
-    counts = {"cache/a/hits": hits - 10, "cache/b/stale": 10, "cache/b/misses": 100 - hits}
+    counts = {"cache/a/hits": hits - 10, "cache/b/stale": 10, "cache/b/misses": 200 - hits}
     found = _result(_stats({}, counts), "reports.cache_hits")
-    assert (found.status, found.five_minutes.display) == (status, f"{hits}.00%")
+    assert (found.status, found.five_minutes.display) == (status, f"{hits / 2:.2f}%")
+
+
+def test_a_handful_of_samples_is_shown_and_not_judged() -> None:
+    found = _result(_stats({}, {"cache/a/hits": 1, "cache/a/misses": 2}), "reports.cache_hits")
+    assert (found.status, found.one_hour.status, found.five_minutes.display) == ("noData", "noData", "33.33%")
+    assert (found.five_minutes.samples, found.min_samples) == (3, 200)
+    key = "POST /api/v1/track/event"
+    few = {f"request/{key}": [900.0] * 19, "query": [900.0] * 19}
+    results = targets.evaluate(_stats(few, {f"server_errors/{key}": 1, "query/slow": 9}))
+    assert {found.status for found in results} == {"noData"}
 
 
 @pytest.mark.parametrize(("slow", "status"), [(1, "met"), (2, "missed")])

@@ -16,17 +16,20 @@ const written = ({ value, display }) => {
   return spaced(display.replace(/\.\d+/, decimals => (places ? decimals.slice(0, places + 1) : "")));
 };
 
+/** Measured, but too few times to be met or missed. */
+const isOpen = actual => actual.status === "noData" && actual.value !== null;
+
 const actual = (label, of) => ({
   label, number: true,
   of: target => (of(target).value === null ? "no data" : written(of(target))),
   tone: target => TONES[of(target).status],
-  mark: target => MARKS[of(target).status],
-  title: target => `${count(of(target).samples)} samples`,
+  mark: target => (isOpen(of(target)) ? ["", " (not judged)"] : MARKS[of(target).status]),
+  title: target => `${count(of(target).samples)} samples; judged from ${count(target.minSamples)} on`,
 });
 
-/** "since 12:03"; a rate nobody asked for is neither met nor missed. */
+/** "since 12:03"; a rate nobody asked for is neither met nor missed, nor is what was hardly asked for. */
 const standing = target => {
-  if (target.status === "noData" && target.fiveMinutes.value !== null) return "fewer sent";
+  if (isOpen(target.fiveMinutes)) return target.minSamples > 1 ? `too few: ${count(target.fiveMinutes.samples)} of ${count(target.minSamples)}` : "fewer sent";
   return target.since && target.status !== "noData" ? `since ${whenShort(target.since)}` : "";
 };
 
@@ -45,7 +48,7 @@ const available = (label, of) => ({
   label, number: true,
   of: row => (of(row).percent === null ? "no data" : cutPercent(of(row))),
   tone: row => TONES[of(row).status],
-  mark: row => MARKS[of(row).status],
+  mark: row => (isOpen({ value: of(row).percent, ...of(row) }) ? ["", " (not judged)"] : MARKS[of(row).status]),
   title: row => `${count(of(row).availableMinutes)} of ${count(of(row).minutes)} minutes since ${when(of(row).since)}`,
 });
 const AVAILABILITY_COLUMNS = [
@@ -73,7 +76,7 @@ export function makeBoard() {
         const mine = targets.filter(target => target.area === area);
         const measured = mine.filter(target => target.status !== "noData");
         const met = measured.filter(target => target.status === "met").length;
-        setText(card.aside, measured.length ? `${met} of ${measured.length} met` : "no data");
+        setText(card.aside, measured.length ? `${met} of ${measured.length} met` : mine.some(target => isOpen(target.fiveMinutes)) ? "too few to judge" : "no data");
         table.show(mine);
       }
     },
@@ -109,7 +112,7 @@ export function makeVerdict() {
       ].filter(Boolean);
       box.className = `card verdict ${problems.length ? "bad" : met.length ? "good" : ""}`;
       if (problems.length) setText(said, problems.join(", "));
-      else setText(said, met.length ? `All ${met.length} measured targets met` : "No target has been measured yet");
+      else setText(said, met.length ? `All ${met.length} measured targets met` : "No target can be judged yet");
       const names = [
         ...urgent.map(one => one.title),
         ...alerts.active.map(alert => `${nameAlert(alert, alerts.rules)}, ${nowOf(alert, alerts.rules)}`),
@@ -133,7 +136,8 @@ const targeted = (label, id, write) => ({
     const target = targets.find(one => one.id === id);
     if (!target) return { text: "–", note: "", tone: "" };
     const { value, status } = target.fiveMinutes;
-    return { text: write(value), note: value === null ? `no data, target ${target.target}` : `target ${target.target}`, tone: TONES[status] };
+    const why = value === null ? "no data, " : isOpen(target.fiveMinutes) ? "too few yet, " : "";
+    return { text: write(value), note: `${why}target ${target.target}`, tone: TONES[status] };
   },
 });
 const firing = (alerts, name) => alerts.rules.some(rule => rule.name === name && rule.firing);

@@ -63,6 +63,32 @@ function makeCell(column, first) {
   };
 }
 
+/**
+ * One Tab stop for all the buttons of a table's body: up and down arrows, Home and End move between the rows. Returns
+ * a function to call when rows have come or gone.
+ */
+function rove(body) {
+  const buttonsOf = () => [...body.querySelectorAll("button.open")];
+  let chosen = null;
+  const stop = () => {
+    const buttons = buttonsOf();
+    const current = buttons.includes(chosen) ? chosen : buttons[0];
+    for (const button of buttons) button.tabIndex = button === current ? 0 : -1;
+  };
+  body.addEventListener("focusin", ({ target }) => {
+    chosen = target;
+    stop();
+  });
+  body.addEventListener("keydown", event => {
+    const buttons = buttonsOf(), index = buttons.indexOf(document.activeElement);
+    const wanted = { ArrowDown: index + 1, ArrowUp: index - 1, Home: 0, End: buttons.length - 1 }[event.key];
+    if (index < 0 || wanted === undefined) return;
+    event.preventDefault();
+    buttons[Math.min(Math.max(wanted, 0), buttons.length - 1)].focus();
+  });
+  return stop;
+}
+
 function makeRow(columns) {
   const cells = columns.map((column, index) => makeCell(column, index === 0));
   return {
@@ -71,9 +97,11 @@ function makeRow(columns) {
   };
 }
 
+const MOVES = "Up and down arrow keys move between the rows, Enter opens one.";
+
 /** A table with `element` and `show(items)`. Columns with `sort` (item → number) get a button in their head. */
 export function makeTable({ caption, columns, key, empty, sortBy }) {
-  const body = make("tbody");
+  const body = make("tbody"), opens = columns.some(column => column.open);
   const order = { column: columns.find(column => sortBy && column.id === sortBy) || null, falling: true };
   let last = [];
 
@@ -91,10 +119,12 @@ export function makeTable({ caption, columns, key, empty, sortBy }) {
     return head;
   };
   const heads = columns.map(headOf);
-  const table = make("table", { class: "table", hidden: true }, make("caption", { class: "visually-hidden" }, caption),
+  const table = make("table", { class: "table", hidden: true, "aria-description": opens ? MOVES : null },
+    make("caption", { class: "visually-hidden" }, caption),
     make("thead", {}, make("tr", {}, ...heads)), body);
   const nothing = make("p", { class: "empty" }, "Loading…");
   const fill = follow(body, key, () => makeRow(columns));
+  const settle = opens ? rove(body) : () => {};
 
   function show(items) {
     last = items;
@@ -108,16 +138,22 @@ export function makeTable({ caption, columns, key, empty, sortBy }) {
       else heads[index].removeAttribute("aria-sort");
     });
     fill(shown);
+    settle();
     setText(nothing, typeof empty === "function" ? empty() : empty);
     table.hidden = !items.length;
     nothing.hidden = Boolean(items.length);
   }
-  return { element: make("div", { class: "list-part" }, table, nothing), show, small: () => nothing.classList.add("small") };
+  return { element: make("div", { class: opens ? "list-part openable" : "list-part" }, table, nothing), show, small: () => nothing.classList.add("small") };
 }
 
-/** Put parts into a box of fixed height that scrolls, also by keyboard. */
+/**
+ * Put parts into a box of fixed height that scrolls, also by keyboard: by the box itself, or by the rows of its tables
+ * where those can be opened.
+ */
 export function makeList(label, ...parts) {
-  return make("div", { class: "list", role: "group", "aria-label": label, tabindex: 0 }, ...parts);
+  const rows = parts.every(part => part.matches(".openable"));
+  const hint = rows ? make("p", { class: "keys", "aria-hidden": "true" }, "↑ ↓ move, Enter opens") : null;
+  return make("div", { class: "list", role: "group", "aria-label": label, tabindex: rows ? null : 0 }, ...parts, hint);
 }
 
 /** A list of named facts: `show([[name, text, tone?], …])`. */
