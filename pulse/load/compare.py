@@ -131,15 +131,20 @@ def choose_sides(runs: list[Run], against: str | None = None) -> tuple[list[Run]
     if not runs:
         return [], []
     # Runs made in turn end with either commit.
-    newest = next((run for run in reversed(runs) if not (against and run.commit.startswith(against))), runs[-1])
+    newest = next((run for run in reversed(runs) if not (against and _is_of(run, against))), runs[-1])
     alike = [run for run in runs if run.is_comparable(newest)]
     after = [run for run in alike if run.commit == newest.commit]
     others = [run for run in alike if run.commit != newest.commit]
     if against is not None:
-        return [run for run in others if run.commit.startswith(against)], after
+        return [run for run in others if _is_of(run, against)], after
     if others:
         return [run for run in others if run.commit == others[-1].commit], after
     return after[:-1], after[-1:]
+
+
+def _is_of(run: Run, commit: str) -> bool:
+    """Tell whether the run is of a commit, given in part; with changes (`+`) it is another one."""
+    return run.commit.startswith(commit.rstrip("+")) and run.commit.endswith("+") == commit.endswith("+")
 
 
 def show_changes(console: Console, before: list[Run], after: list[Run]) -> bool:
