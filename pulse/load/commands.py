@@ -20,7 +20,8 @@ from pulse.load.runner import LoadTest, Settings, check_folder, check_ready, def
 
 F = TypeVar("F", bound=Callable[..., Any])
 _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
-console = Console(highlight=False)
+# A log has no edge that lines would have to be broken at.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 _base_url = click.option(
     "--base-url", envvar="BASE_URL", default="http://localhost:3001", show_default=True, help="Where the service is."

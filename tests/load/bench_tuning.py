@@ -16,6 +16,7 @@ import contextlib
 import math
 import os
 import statistics
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -51,7 +52,7 @@ _UNITS = {
     "processor": "ms", "hits": "%", "sent in time": "requests", "connections": "connections", "bytes": "B", "rows": "",
     "POOL_MAX": "", "events": "/s",
 }  # fmt: skip
-console = Console(highlight=False)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 quiet = Console(quiet=True)
 
 

@@ -165,6 +165,7 @@ def test_the_command_exits_1_on_a_regression(tmp_path: Path, p99: float, status:
     result = CliRunner().invoke(load_compare, ["--history", str(path)])
     assert result.exit_code == status
     assert ("REGRESSION" in result.output) == bool(status)
+    assert ("Worse: ingestion: single event p99\n" in result.output) == bool(status)
 
 
 def test_measuring_needs_a_commit_to_compare_with() -> None:
