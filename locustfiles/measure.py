@@ -22,6 +22,7 @@ HEADERS = {"X-API-Key": API_KEY, "Content-Type": "application/json"}
 # Durations are kept in buckets 1 % apart: small to send between processes, and exact to 0.5 %.
 _LOG_GROWTH = math.log(1.01)
 _ACCEPTED = re.compile(rb'"accepted":\s*(\d+)')
+_STORED = re.compile(rb'"eventId":')
 QUANTILES = {"p50Ms": 0.50, "p95Ms": 0.95, "p99Ms": 0.99}
 
 
@@ -144,10 +145,14 @@ class Measurement:
         if kind is None:
             return
         failed = exception is not None or response is None or not 200 <= response.status_code < 400
-        sums = {"requests": 1, "errors": int(failed)}
+        found = None
         if not failed and "events" in context:
-            found = _ACCEPTED.search(response.content[:200]) if context["events"] > 1 else None
-            sums["accepted"] = int(found.group(1)) if found else context["events"]
+            # A 200 without it is somebody else's, such as the login page of a proxy.
+            found = (_ACCEPTED if context["events"] > 1 else _STORED).search(response.content[:200])
+            failed = found is None
+        sums = {"requests": 1, "errors": int(failed)}
+        if found is not None:
+            sums["accepted"] = int(found.group(1)) if context["events"] > 1 else 1
             sums["counted"] = context["counted"] if sums["accepted"] == context["events"] else 0
         elif not failed and (state := response.headers.get("X-Cache")):
             sums["hits" if state in ("HIT", "STALE") else "misses"] = 1

@@ -31,7 +31,7 @@ def measure_in_turn(
     """
     before: list[Run] = []
     after: list[Run] = []
-    with checkout(against) as (root, commit):
+    with service.orderly_end(), checkout(against) as (root, commit):
         sides = [(root, commit, before), (ROOT, read_commit(), after)]
         for number in range(1, rounds + 1):
             for side_root, side_commit, runs in sides if number % 2 else reversed(sides):
@@ -42,10 +42,16 @@ def measure_in_turn(
 
 
 def measure_own(settings: Settings, folder: Path, console: Console, root: Path, commit: str) -> Run:
-    """Start the service of a checkout with six days of history, measure it, and return the run."""
-    with service.own_service(root=root) as (url, data_dir):
-        fill(url)
-        return LoadTest(url, service.API_KEY, 1, settings, folder, console, data_dir, commit).measure()
+    """Start the service of a checkout with six days of history, measure it, and return the run.
+
+    Raises ClickException, with the commit, when its service does not start or does not take the load.
+    """
+    try:
+        with service.own_service(root=root) as (url, data_dir):
+            fill(url)
+            return LoadTest(url, service.API_KEY, 1, settings, folder, console, data_dir, commit).measure()
+    except click.ClickException as error:
+        raise click.ClickException(f"commit {commit}: {error.message}") from None
 
 
 def fill(url: str) -> None:
@@ -56,10 +62,9 @@ def fill(url: str) -> None:
 @contextmanager
 def checkout(commit: str) -> Iterator[tuple[Path, str]]:
     """Check a commit out beside this one and yield the folder and the commit's short id; it is removed afterwards."""
-    try:
-        found = _git("rev-parse", "--short=10", "--verify", f"{commit}^{{commit}}")
-    except (OSError, subprocess.CalledProcessError):
-        raise click.ClickException(f"git knows no commit {commit!r} in {ROOT}.") from None
+    found = find_commit(commit)
+    if found is None:
+        raise click.ClickException(f"git knows no commit {commit!r} in {ROOT}.")
     with tempfile.TemporaryDirectory(prefix="pulse-load-") as folder:
         root = Path(folder) / found
         Path(folder).chmod(0o711)  # PostgreSQL's own user must pass through
@@ -68,6 +73,14 @@ def checkout(commit: str) -> Iterator[tuple[Path, str]]:
             yield root, found
         finally:
             _git("worktree", "remove", "--force", str(root))
+
+
+def find_commit(name: str) -> str | None:
+    """Return the short id of a commit that is named as git takes it (`main`, `HEAD~3`), None if there is none."""
+    try:
+        return _git("rev-parse", "--short=10", "--verify", f"{name}^{{commit}}")
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _git(*arguments: str) -> str:

@@ -38,13 +38,17 @@ class Client:
     """Sends requests one after the other, with the API key; not for several threads at once."""
 
     def __init__(self, base_url: str, api_key: str, timeout_s: float = 30.0) -> None:
-        parts = urlsplit(base_url if "://" in base_url else f"http://{base_url}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(base_url if "://" in base_url else f"http://{base_url}")
+            host, port = parts.hostname, parts.port
+        except ValueError:  # no such port, or half of an IPv6 address
+            host = None
+        if host is None or parts.scheme not in ("http", "https"):
             raise click.ClickException(f"BASE_URL holds {base_url!r}; it may hold a URL such as http://localhost:3001")
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         self.base_url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
         self._path = parts.path.rstrip("/")
-        self._connection = kind(parts.hostname, parts.port, timeout=timeout_s)
+        self._connection = kind(host, port, timeout=timeout_s)
         self._headers = {"X-API-Key": api_key} if api_key else {}
 
     def get(self, path: str) -> Answer:
@@ -75,9 +79,9 @@ class Client:
                 self._connection.close()
                 if attempt == 2:
                     raise click.ClickException(f"The service at {self.base_url} closes the connection.") from None
-            except OSError as error:
+            except (OSError, http.client.HTTPException) as error:
                 self._connection.close()
-                reason = error.strerror or str(error)
+                reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
                 raise click.ClickException(
                     f"No service answers at {self.base_url} ({reason}). Start it with `make run`, or set BASE_URL."
                 ) from None

@@ -12,15 +12,16 @@ import click
 from rich.console import Console
 
 from pulse.load import service
-from pulse.load.alternation import fill, measure_in_turn
+from pulse.load.alternation import fill, find_commit, measure_in_turn
 from pulse.load.compare import ENOUGH_RUNS, choose_sides, show_changes
 from pulse.load.demo import HISTORY_DAYS, Demo
 from pulse.load.history import FILE_NAME, read_runs
-from pulse.load.runner import LoadTest, Settings, check_ready, default_processes
+from pulse.load.runner import LoadTest, Settings, check_folder, check_ready, default_processes
 
 F = TypeVar("F", bound=Callable[..., Any])
 _FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
-console = Console(highlight=False)
+# A log has no edge that lines would have to be broken at.
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 
 _base_url = click.option(
     "--base-url", envvar="BASE_URL", default="http://localhost:3001", show_default=True, help="Where the service is."
@@ -102,6 +103,7 @@ def load_test(
     chosen = Settings(rate, ramp, steady, spike, readers, queries, processes or default_processes())
     if smoke:
         chosen = replace(Settings.for_smoke(), processes=processes or 1)
+    check_folder(output)
     with service.own_service() if start else nullcontext((base_url, None)) as (url, data_dir):
         if start:
             api_key, project_id = service.API_KEY, 1
@@ -135,8 +137,11 @@ def load_compare(
         if not against:
             raise click.UsageError("--measure needs --against: which commit is this checkout to be compared with?")
         chosen = Settings(rate, ramp, steady, spike, readers, queries, processes or default_processes())
+        check_folder(history.resolve().parent)
         before, after = measure_in_turn(against, rounds, chosen, history.resolve().parent, console)
         sys.exit(1 if show_changes(console, before, after) else 0)
+    # The history may hold commits that git no longer knows, and `+` for one with changes.
+    against = against and (find_commit(against) or against)
     before, after = choose_sides(read_runs(history), against)
     if not before:
         wanted = f"of commit {against} " if against else "to compare with "

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -27,6 +28,8 @@ RARE = 0.01
 # With fewer runs no order is rare enough: then a change must be twice as wide, three spreads, and lie apart wholly.
 FEW_SPREADS = 3.0
 FEW_WIDTHS = 2.0
+# Lines between the columns need this many.
+WIDE = 110
 # Of a long history the newest are compared: what a machine was long ago says little, and the test takes n^4 steps.
 MOST_RUNS = 20
 # The least relative change that counts, by what a figure's id ends with; tails swing more than rates.
@@ -131,15 +134,20 @@ def choose_sides(runs: list[Run], against: str | None = None) -> tuple[list[Run]
     if not runs:
         return [], []
     # Runs made in turn end with either commit.
-    newest = next((run for run in reversed(runs) if not (against and run.commit.startswith(against))), runs[-1])
+    newest = next((run for run in reversed(runs) if not (against and _is_of(run, against))), runs[-1])
     alike = [run for run in runs if run.is_comparable(newest)]
     after = [run for run in alike if run.commit == newest.commit]
     others = [run for run in alike if run.commit != newest.commit]
     if against is not None:
-        return [run for run in others if run.commit.startswith(against)], after
+        return [run for run in others if _is_of(run, against)], after
     if others:
         return [run for run in others if run.commit == others[-1].commit], after
     return after[:-1], after[-1:]
+
+
+def _is_of(run: Run, commit: str) -> bool:
+    """Tell whether the run is of a commit, given in part; with changes (`+`) it is another one."""
+    return run.commit.startswith(commit.rstrip("+")) and run.commit.endswith("+") == commit.endswith("+")
 
 
 def show_changes(console: Console, before: list[Run], after: list[Run]) -> bool:
@@ -147,6 +155,8 @@ def show_changes(console: Console, before: list[Run], after: list[Run]) -> bool:
     changes = compare(before, after)
     title = f"{_name(before)}  →  {_name(after)}"
     table = Table(title=title, title_justify="left", title_style="bold")
+    if console.width < WIDE:
+        table.box, table.pad_edge, table.padding = box.SIMPLE_HEAD, False, (0, 1, 0, 0)
     for column in ("figure", "before", "after", "change", "noise", "chance", ""):
         table.add_column(column, justify="left" if column in ("figure", "") else "right", no_wrap=column != "figure")
     words = {"regression": "[bold red]REGRESSION[/]", "improvement": "[green]improvement[/]", "noise": "[dim]noise[/]"}
@@ -164,7 +174,10 @@ def show_changes(console: Console, before: list[Run], after: list[Run]) -> bool:
     if min(len(before), len(after)) < ENOUGH_RUNS:
         few = f"Fewer than {ENOUGH_RUNS} runs on one side: only large changes can be told from noise, and not all."
         console.print(few, style="dim")
-    return any(change.judgement == "regression" for change in changes)
+    worse = [_NAMES[change.id] for change in changes if change.judgement == "regression"]
+    if worse:
+        console.print(f"Worse: {'; '.join(worse)}", style="bold red")
+    return bool(worse)
 
 
 def _name(runs: list[Run]) -> str:

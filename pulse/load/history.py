@@ -1,6 +1,7 @@
 """The history of load tests: one JSON line a run."""
 
 import fcntl
+import os
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,18 @@ class Run(msgspec.Struct, rename="camel", frozen=True):
 
 
 def append_run(path: Path, run: Run) -> None:
-    """Add a line, whole even if two runs end at once."""
-    with path.open("ab") as file:
+    """Add a line, whole even if two runs end at once, or an earlier one was cut off by a full disk."""
+    with path.open("a+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
         file.write(msgspec.json.encode(run) + b"\n")
 
 
 def read_runs(path: Path) -> list[Run]:
-    """Return the runs, oldest first. Raises ClickException naming the line that is none."""
+    """Return the runs, oldest first. A line that is none is left out and named: it must not spoil those of a year."""
     if not path.exists():
         return []
     runs = []
@@ -53,5 +58,5 @@ def read_runs(path: Path) -> list[Run]:
         try:
             runs.append(msgspec.json.decode(line, type=Run))
         except msgspec.DecodeError as error:
-            raise click.ClickException(f"{path}, line {number} is no run of a load test: {error}") from None
+            click.echo(f"{path}, line {number} is no run of a load test and is left out: {error}", err=True)
     return runs

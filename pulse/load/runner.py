@@ -8,7 +8,8 @@ import signal
 import subprocess
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from pulse.load.client import Client
 from pulse.load.compare import choose_sides, show_changes
 from pulse.load.history import FILE_NAME, Run, append_run, read_runs
 from pulse.load.machine import PYTHON, ROOT, Machine, describe_machine, python_environment, read_commit
-from pulse.load.service import find_free_port, processor_s
+from pulse.load.service import find_free_port, orderly_end, processor_s
 from pulse.load.smoke import Counter, check_counts
 from pulse.load.summary import (
     INGESTION,
@@ -46,6 +47,8 @@ END_TIMEOUT_S = 2
 UNSTEADY = 1.25
 # What the service still does after a load (folding, a cache that is filled) is no part of the machine's speed.
 REST_S = 2.0
+# More than the two results and a line of history take.
+RESULTS_BYTES = 64 << 10
 _QUIET = "WARNING"
 
 
@@ -67,11 +70,11 @@ class Settings:
         return cls(events_per_s=1_000, ramp_s=2, steady_s=8, spike_s=2, readers=15, query_s=5, processes=1)
 
     def to_environment(self) -> dict[str, str]:
-        """Return them as the load tests read them."""
+        """Return them as the load tests read them; what the history does not tell stays as it is without it."""
         return {
             "LOAD_RATE": str(self.events_per_s), "LOAD_RAMP_S": str(self.ramp_s), "LOAD_STEADY_S": str(self.steady_s),
             "LOAD_SPIKE_S": str(self.spike_s), "LOAD_READERS": str(self.readers), "LOAD_QUERY_S": str(self.query_s),
-            "LOAD_QUERY_RAMP_S": str(min(self.ramp_s, 5)),
+            "LOAD_QUERY_RAMP_S": str(min(self.ramp_s, 5)), "LOAD_SPIKE": "", "LOAD_FEED": "",
         }  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
@@ -120,7 +123,7 @@ class LoadTest:
         passed = True
         for load in (INGESTION, QUERIES):
             result = self._run_load(load, machine, commit)
-            figures |= {target.id: target.actual for target in result.targets if target.actual is not None}
+            figures |= _pick_comparable(result.targets)
             if (spent_ms := result.figures.get("processorMs")) is not None:
                 figures[f"{load}.processor"] = spent_ms
             passed = passed and result.passed
@@ -133,7 +136,8 @@ class LoadTest:
         service = "own" if self.data_dir else self.client.base_url
         settings = {**self.settings.to_json(), "service": service, "projectId": self.project_id}
         run = Run(at, commit, passed, machine, settings, calibration, figures)
-        append_run(self.folder / FILE_NAME, run)
+        with _writing(self.folder):
+            append_run(self.folder / FILE_NAME, run)
         return run
 
     def run_smoke(self) -> bool:
@@ -168,8 +172,9 @@ class LoadTest:
         result = Result(
             load, "locust", started_at, commit, has_passed(verdicts), settings, machine, figures, verdicts
         )
-        path = write_result(self.folder, result)
         show_verdicts(self.console, f"{load}: {figures['requests']:,} requests", verdicts)
+        with _writing(self.folder):
+            path = write_result(self.folder, result)
         cost = f"The generator itself kept {cores:.2f} of {machine.cores} cores busy"
         if (spent_ms := figures.get("processorMs")) is not None:
             what = "events" if load == INGESTION else "requests"
@@ -205,7 +210,7 @@ class LoadTest:
             "API_KEY": self.api_key, "PROJECT_ID": str(self.project_id), "LOAD_FIGURES": str(figures_path),
         }  # fmt: skip
         # A session of its own: Ctrl-C comes to this process alone, which ends all of them before it ends itself.
-        with subprocess.Popen(
+        with orderly_end(), subprocess.Popen(
             command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, start_new_session=True,
         ) as process:  # fmt: skip
@@ -224,15 +229,19 @@ class LoadTest:
 
     def _judge_database(self) -> list[Verdict]:
         # Without a key this machine's own developer may read it; elsewhere it takes an administrator's.
+        reason = ""
         for client in (Client(self.base_url, ""), self.client):
-            answer = client.get("/api/v1/performance/targets")
+            try:
+                answer = client.get("/api/v1/performance/targets")
+            except click.ClickException as error:  # the load may have been the end of it; what was seen still counts
+                reason = error.message
+                continue
             if answer.status == 200:
-                break
-        else:
-            self.console.print(f"The database's targets are not judged: {answer.message}", style="dim")
-            return []
-        found = answer.data
-        return judge_database(found["targets"] if isinstance(found, dict) else found)
+                found = answer.data
+                return judge_database(found["targets"] if isinstance(found, dict) else found)
+            reason = answer.message
+        self.console.print(f"The database's targets are not judged: {reason}", style="dim")
+        return []
 
 
 def check_ready(base_url: str, api_key: str, project_id: int) -> None:
@@ -252,9 +261,32 @@ def check_ready(base_url: str, api_key: str, project_id: int) -> None:
         raise click.ClickException(f"API_KEY may not read project {project_id} (PROJECT_ID): {answer.message}")
 
 
+def check_folder(folder: Path) -> None:
+    """Raise ClickException unless the folder takes results: after the load they would be lost."""
+    with _writing(folder), tempfile.TemporaryFile(dir=folder) as file:
+        file.write(bytes(RESULTS_BYTES))
+        file.flush()
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise click.ClickException(f"Results can't be written to {folder.resolve()}: {error.strerror}") from None
+
+
 def default_processes() -> int:
     """Return how many processes send: as many as leave the service half of the cores, two at least."""
     return max(2, (os.cpu_count() or 2) // 2)
+
+
+def _pick_comparable(verdicts: list[Verdict]) -> dict[str, float]:
+    """Return the figures by target, but no durations that were not judged: those of refusals would look fast."""
+    return {
+        verdict.id: verdict.actual for verdict in verdicts
+        if verdict.actual is not None and not (verdict.unit == "ms" and verdict.passed is None)
+    }  # fmt: skip
 
 
 def _end_group(process: subprocess.Popen[str]) -> None:

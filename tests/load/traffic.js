@@ -2,8 +2,6 @@
 import { SharedArray } from 'k6/data';
 import { number } from './settings.js';
 
-const site = JSON.parse(open('../../pulse/load/site.json'));
-
 export const BATCH_EVENTS = Math.min(number('BATCH', 100), 100);
 const TOKEN = '5a17c0ffee00'; // in ids; twelve hexadecimal digits of the moment take its place
 
@@ -38,7 +36,7 @@ function weighted(items, weights) {
 
 const byWeight = (items) => weighted(items, items.map((item) => item.weight));
 
-function* events() {
+function* events(site) {
   const pages = site.pages.slice();
   site.numberedPages.forEach(([form, count]) => {
     for (let number = 1; number <= count; number += 1) pages.push(form.replace('{}', number));
@@ -49,7 +47,7 @@ function* events() {
   const active = [];
   for (;;) {
     // Fifty people at once, one step of one of them at a time.
-    while (active.length < 50) active.push(session(page, agent, country, channel, campaign, action));
+    while (active.length < 50) active.push(session(site, page, agent, country, channel, campaign, action));
     const index = Math.floor(random() * active.length);
     const step = active[index].next();
     if (step.done) active.splice(index, 1);
@@ -57,7 +55,7 @@ function* events() {
   }
 }
 
-function* session(page, agent, country, channel, campaign, action) {
+function* session(site, page, agent, country, channel, campaign, action) {
   const browser = agent(), home = country(), way = channel();
   const [width, height] = any(browser.screens), visitor = `v${hex(12)}-${TOKEN}`;
   const common = {
@@ -87,28 +85,42 @@ function* session(page, agent, country, channel, campaign, action) {
 
 // Events are made and encoded once, before the load begins, and shared by all virtual users: a generator that encodes
 // while it measures would measure itself. Letters beyond ASCII are written as \u escapes: k6 keeps other text in two
-// bytes a letter and turns all of it into UTF-8 again for each request.
-const RING = 4096;
+// bytes a letter and turns all of it into UTF-8 again for each request. The site is read in here, or each virtual user
+// would keep a copy of it.
+const GROUPS = 41, GROUP = 100;
 const escape = (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, '0')}`;
 
 const shared = new SharedArray('events', () => {
-  const from = events();
+  const from = events(JSON.parse(open('../../pulse/load/site.json')));
   // At first everybody only arrives: left out, or there would be more first pages than a site sees.
   for (let left = 1000; left > 0; left -= 1) from.next();
-  return Array.from({ length: RING }, () => JSON.stringify(from.next().value).replace(/[\u0080-\uffff]/g, escape));
+  const text = () => JSON.stringify(from.next().value).replace(/[\u0080-\uffff]/g, escape);
+  return Array.from({ length: GROUPS }, () => ({ texts: Array.from({ length: GROUP }, text) }));
 });
 
-// A virtual user's own hundred of them, as bodies cut where the ids go. k6 takes 0.1 ms to read a shared event: that is
-// done while the virtual users are made.
-const own = Array.from({ length: BATCH_EVENTS }, (_, n) => shared[(__VU * BATCH_EVENTS + n) % RING]);
-const wholeBatch = `{"events":[${own.join()}]}`.split(TOKEN);
+// What a virtual user sends again and again, as text with the token in it: a few single events from the first, and a
+// whole batch, cut where the ids go, from its first batch on. Few of them send batches, and all that lives costs k6 time.
+const OWN = 20;
+const group = () => shared[__VU % GROUPS].texts;
+const start = (Math.floor(__VU / GROUPS) * OWN) % GROUP;
 // Browsers give their events an id, so that a retry is stored once; servers that send batches seldom do.
-const singles = own.map((text) => `{"event_id":"${hex(8)}-0000-4000-8000-${TOKEN}",${text.slice(1)}`.split(TOKEN));
+const singles = group().slice(start, start + OWN)
+  .map((text) => `{"event_id":"${hex(8)}-0000-4000-8000-${TOKEN}",${text.slice(1)}`);
+let wholeBatch = null;
+
+// k6 collects its garbage whenever its memory has doubled, and takes both of two cores for it. A script cannot tell it to
+// wait, but something large that nobody touches makes the doubling larger: it takes no memory itself, and lets 512 MB more
+// of garbage gather, so that ten seconds and not two lie between.
+globalThis.ballast = __VU === 1 ? new ArrayBuffer(512 * 1024 * 1024) : null;
 
 // Twelve hexadecimal digits that no other request of this run has.
 const digits = (iteration) =>
   (Date.now() % 0xfffffff).toString(16).padStart(7, '0') + (iteration & 0xfffff).toString(16).padStart(5, '0');
 
 let sent = 0;
-export const single = (iteration) => singles[sent++ % singles.length].join(digits(iteration));
-export const batch = (iteration) => wholeBatch.join(digits(iteration));
+export const single = (iteration) => singles[sent++ % OWN].replaceAll(TOKEN, digits(iteration));
+
+export function batch(iteration) {
+  if (wholeBatch === null) wholeBatch = `{"events":[${group().slice(0, BATCH_EVENTS).join()}]}`.split(TOKEN);
+  return wholeBatch.join(digits(iteration));
+}

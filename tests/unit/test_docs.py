@@ -160,6 +160,20 @@ def test_no_table_is_documented_that_does_not_exist() -> None:
     assert set(sections(read("docs/SCHEMA.md"))) == {*list_columns(), "schema_migrations"}
 
 
+def test_every_index_is_said_what_for() -> None:
+    indexes: dict[str, None] = {}
+    for migration in list_migrations():
+        for verb, name in re.findall(r"^(CREATE (?:UNIQUE )?INDEX|DROP INDEX) (\w+)", migration.sql, re.MULTILINE):
+            if verb == "DROP INDEX":
+                del indexes[name]
+            else:
+                indexes[name] = None
+    (section,) = re.findall(r"^## Indexes\n(.*?)^## ", read("docs/SCHEMA.md"), re.MULTILINE | re.DOTALL)
+    named = set(re.findall(r"`(\w+)`", section))
+    assert indexes
+    assert set(indexes) - named == set()
+
+
 # --- The rest ---------------------------------------------------------------------------------------------------------
 
 

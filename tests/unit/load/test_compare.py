@@ -5,7 +5,6 @@ import json
 import random
 from pathlib import Path
 
-import click
 import pytest
 from click.testing import CliRunner
 
@@ -141,13 +140,21 @@ def test_history_keeps_one_line_a_run(tmp_path: Path) -> None:
     assert read_runs(tmp_path / "none") == []
 
 
-def test_a_broken_line_is_named(tmp_path: Path) -> None:
+def test_a_broken_line_is_named_and_spoils_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "history.jsonl"
-    append_run(path, _run("a", 10))
+    runs = [_run("a", 10), _run("b", 11)]
+    append_run(path, runs[0])
     with path.open("a") as file:
-        file.write('{"at": 1}\n')
-    with pytest.raises(click.ClickException, match="line 2"):
-        read_runs(path)
+        file.write('{"at": 1')  # the disk was full
+    append_run(path, runs[1])
+    assert read_runs(path) == runs
+    assert "line 2 is no run" in capsys.readouterr().err
+
+
+def test_a_commit_with_changes_is_another_one() -> None:
+    runs = [_run("old", 9), _run("abc", 10), _run("abc+", 30)]
+    before, after = choose_sides(runs, against="abc")
+    assert ([run.commit for run in before], [run.commit for run in after]) == (["abc"], ["abc+"])
 
 
 @pytest.mark.parametrize(("p99", "status"), [(10.1, 0), (40.0, 1)])
@@ -158,6 +165,7 @@ def test_the_command_exits_1_on_a_regression(tmp_path: Path, p99: float, status:
     result = CliRunner().invoke(load_compare, ["--history", str(path)])
     assert result.exit_code == status
     assert ("REGRESSION" in result.output) == bool(status)
+    assert ("Worse: ingestion: single event p99\n" in result.output) == bool(status)
 
 
 def test_measuring_needs_a_commit_to_compare_with() -> None:
