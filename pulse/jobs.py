@@ -19,13 +19,14 @@ from pulse.ingest.spool import Spool
 from pulse.ingest.visitor import SaltStore
 from pulse.monitor import alerts, availability, delivery, files, plans, recorder, samples, shared, trends
 from pulse.rollup import erasure, fold, goals, packing, pruning, removal, requests, spans
+from pulse.rollup.pace import Pacer
 from pulse.storage import changes, scheduling, schema
 from pulse.storage.sql import load_queries
 
 log = logging.getLogger("pulse.jobs")
 
 _LEADER_LOCK = 7204461150981880  # schema.sql and fold.sql lock others
-FOLD_EVERY_S = 0.5
+FOLD_EVERY_S = 0.25
 FOLD_EVENTS = 20_000
 
 
@@ -46,10 +47,11 @@ def list_jobs(engine: Engine, config: Config) -> list[Job]:
     """Return the table of jobs."""
     spool = Spool(config.data_dir / "spool")
     salts = SaltStore(engine)
+    pacer = Pacer()
     keeper = trends.TrendKeeper()
     book = plans.PlanBook(files.folder_of(config.data_dir))
     return [
-        Job("fold", lambda: fold_all(engine), FOLD_EVERY_S, "fold"),
+        Job("fold", lambda: fold_all(engine, pacer), FOLD_EVERY_S, "fold"),
         Job("replay", lambda: spool.replay(lambda batch: batches.store(engine, batch)), 1.0, "fold"),
         Job("alerts", lambda: delivery.run(config), 5.0, "watch"),
         Job("history", lambda: keep_history(engine, config), 10.0, "history"),
@@ -82,7 +84,7 @@ def keep_history(engine: Engine, config: Config) -> None:
     alerts.note_availability(folder, found)
 
 
-def fold_all(engine: Engine) -> None:
+def fold_all(engine: Engine, pacer: Pacer) -> None:
     """Fold what waits; go on at once only while folds are full.
 
     What comes meanwhile is left for the next time: each fold pays once for every summary row it touches, so at 10,000
@@ -90,7 +92,7 @@ def fold_all(engine: Engine) -> None:
     """
     while True:
         started_at = time.perf_counter()
-        result = fold.fold_once(engine, FOLD_EVENTS)
+        result = fold.fold_once(engine, FOLD_EVENTS, pacer)
         if result.batches == 0:
             recorder.gauge("fold_lag_s", 0.0)
             return

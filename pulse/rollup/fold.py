@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, Engine
 
 from pulse.rollup.copying import array
+from pulse.rollup.pace import Pace, Pacer
 from pulse.rollup.reading import Event, Q, claim_batches, read_clocks, read_events
 from pulse.rollup.sessions import Session, group_events
 from pulse.rollup.summaries import Tally
@@ -32,7 +33,7 @@ class FoldResult:
     lag_s: float
 
 
-def fold_once(engine: Engine, max_events: int = 20_000) -> FoldResult:
+def fold_once(engine: Engine, max_events: int = 20_000, pacer: Pacer | None = None) -> FoldResult:
     """Fold the oldest waiting batches, up to `max_events` events (at least one batch), in one transaction.
 
     Batches are marked in the transaction that counts their events: whatever dies, they are counted wholly or not at
@@ -43,14 +44,18 @@ def fold_once(engine: Engine, max_events: int = 20_000) -> FoldResult:
         claim = claim_batches(connection, max_events)
         if not claim.batches:
             return FoldResult(0, 0, 0.0)
-        events = read_events(connection, claim.batches)
-        fold_events(connection, events)
+        pace = pacer.begin(claim.events, claim.lag_s) if pacer else Pace()
+        events = list(pace.spread(read_events(connection, claim.batches)))
+        fold_events(connection, events, pace)
         connection.execute(Q.mark_folded, {"batches": array(claim.batches)})
+    if pacer:
+        pacer.end(pace, claim.events)
     return FoldResult(len(claim.batches), len(events), claim.lag_s)
 
 
-def fold_events(connection: Connection, read: list[Event]) -> None:
+def fold_events(connection: Connection, read: list[Event], pace: Pace | None = None) -> None:
     """Count events into sessions and summaries, in a transaction that has begun as a fold does, once."""
+    pace = pace or Pace()
     clocks = read_clocks(connection, (event.project_id for event in read))
     events = [event for event in read if event.project_id in clocks]
     if len(events) < len(read):
@@ -59,17 +64,17 @@ def fold_events(connection: Connection, read: list[Event]) -> None:
     if not events:
         return
     tally = Tally(clocks)
-    tally.add_events(events)
-    tally.add_live(events, int((time.time() - LIVE_KEEP.total_seconds()) * 1_000_000))
+    tally.add_events(pace.spread(events))
+    tally.add_live(pace.spread(events), int((time.time() - LIVE_KEEP.total_seconds()) * 1_000_000))
     soon = datetime.now(UTC) + CLOSING
     todays = {project_id: epoch_us(each.day_start(each.day(soon))) for project_id, each in clocks.items()}
-    groups = group_events(events)
+    groups = group_events(pace.spread(events))
     take_sessions(connection, groups)
     touched = _past_sessions((session for group in groups.values() for session in group.sessions), todays)
-    connected = [change for group in groups.values() for change in group.connect()]
-    tally.add_changes(connected)
-    put_sessions(connection, (change.session for change in connected))
-    write_tally(connection, tally)
+    connected = [change for group in pace.spread(groups.values()) for change in group.connect()]
+    tally.add_changes(pace.spread(connected))
+    put_sessions(connection, (change.session for change in pace.spread(connected)))
+    write_tally(connection, tally, pace)
     touched |= _past_sessions((change.session for change in connected), todays)
     segments.loosen(connection, touched)
     past = {(project_id, day) for project_id, day in tally.days if day < clocks[project_id].day(soon)}

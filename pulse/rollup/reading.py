@@ -45,16 +45,18 @@ class Event(Struct, gc=False):
 
 
 class Claim(NamedTuple):
-    """The batches a fold has claimed; `lag_s` is the age of the oldest."""
+    """The batches a fold has claimed; `events` are theirs in all, `lag_s` is the age of the oldest."""
 
     batches: list[int]
+    events: int
     lag_s: float
 
 
 def claim_batches(connection: Connection, max_events: int) -> Claim:
     """Claim the oldest unfolded batches: as many as hold `max_events`, at least one."""
     rows = connection.execute(Q.claim_batches, {"max_events": max_events, "max_batches": MAX_BATCHES}).fetchall()
-    return Claim([row.id for row in rows], max((row.age_s for row in rows), default=0.0))
+    lag_s = max((row.age_s for row in rows), default=0.0)
+    return Claim([row.id for row in rows], sum(row.events for row in rows), lag_s)
 
 
 def to_event(fields: list[str]) -> Event:
@@ -65,9 +67,9 @@ def to_event(fields: list[str]) -> Event:
     )  # fmt: skip
 
 
-def read_events(connection: Connection, batches: list[int]) -> list[Event]:
-    """Return the events of the batches, in no order."""
-    return [to_event(fields) for fields in copy_out(connection, Q.read_events, {"batches": array(batches)})]
+def read_events(connection: Connection, batches: list[int]) -> Iterator[Event]:
+    """Give out the events of the batches, in no order."""
+    return map(to_event, copy_out(connection, Q.read_events, {"batches": array(batches)}))
 
 
 def read_events_between(connection: Connection, project_id: int, start: datetime, end: datetime) -> Iterator[Event]:

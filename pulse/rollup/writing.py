@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from pulse.rollup import spans
 from pulse.rollup.copying import NULL, array, copy_in, copy_out, decode, encode, encode_bytes
+from pulse.rollup.pace import Pace
 from pulse.rollup.reading import Q
 from pulse.rollup.sessions import COLUMNS, Group, Session
 from pulse.rollup.summaries import SLOT_US, TOTAL, LiveRow, Row, Tally
@@ -88,11 +89,12 @@ def put_sessions(connection: Connection, sessions: Iterable[Session]) -> None:
     copy_in(connection, "sessions", COLUMNS, (session.fields() for session in sessions))
 
 
-def write_tally(connection: Connection, tally: Tally) -> None:
+def write_tally(connection: Connection, tally: Tally, pace: Pace | None = None) -> None:
     """Add everything in the tally to the summaries."""
-    days, stage = _stage_daily(connection, tally)
+    pace = pace or Pace()
+    days, stage = _stage_daily(connection, tally, pace)
     late = {length: _stage_spans(connection, length, days) for length in spans.TABLES}
-    stage += chain(*late.values(), _stage_hourly(connection, tally), _stage_live(connection, tally))
+    stage += chain(*late.values(), _stage_hourly(connection, tally), _stage_live(connection, tally, pace))
     if not stage:
         return
     connection.execute(Q.make_stage)
@@ -114,12 +116,12 @@ def clip(field: str) -> str:
     return value.encode()[:VALUE_MAX_BYTES].decode(errors="ignore")
 
 
-def _stage_daily(connection: Connection, tally: Tally) -> tuple[dict[Key, Row], list[list[str]]]:
+def _stage_daily(connection: Connection, tally: Tally, pace: Pace) -> tuple[dict[Key, Row], list[list[str]]]:
     """Return what is added to the days, and that as rows to stage."""
     rows: dict[Key, Row] = {}
     for (project_id, day), by_dimension in tally.days.items():
         for dimension, by_value in by_dimension.dimensions():
-            for field, row in by_value.items():
+            for field, row in pace.spread(by_value.items()):
                 key = Key(project_id, day, dimension, clip(field))
                 if row.is_nothing():
                     continue
@@ -129,7 +131,7 @@ def _stage_daily(connection: Connection, tally: Tally) -> tuple[dict[Key, Row], 
                     rows[key] = row
     sketches = _load_daily(connection, rows)
     rows = _limit_values(connection, rows, sketches)
-    return rows, [_stage_row("d", key, rows[key], sketches.get(key)) for key in sorted(rows)]
+    return rows, [_stage_row("d", key, rows[key], sketches.get(key)) for key in pace.spread(sorted(rows))]
 
 
 def _stage_spans(connection: Connection, length: str, days: dict[Key, Row]) -> list[list[str]]:
@@ -211,7 +213,7 @@ def _stage_hourly(connection: Connection, tally: Tally) -> list[list[str]]:
     ]  # fmt: skip
 
 
-def _stage_live(connection: Connection, tally: Tally) -> list[list[str]]:
+def _stage_live(connection: Connection, tally: Tally, pace: Pace) -> list[list[str]]:
     if not tally.live:
         return []
     rows: dict[tuple[int, datetime, str], LiveRow] = {}
@@ -225,7 +227,7 @@ def _stage_live(connection: Connection, tally: Tally) -> list[list[str]]:
     found = connection.execute(Q.read_live, {"keys": msgspec.json.encode(keys).decode()})
     sketches = {(row[0], row[1], row[2]): bytes(row[3]) for row in found}
     staged = []
-    for key in sorted(rows):
+    for key in pace.spread(sorted(rows)):
         row = rows[key]
         visitors = sketch.add_visitors(sketches.get(key, sketch.EMPTY), row.visitors, sketch.LIVE_LG_K)
         figures = [str(row.pageviews), str(row.events), "0", "0", "0", encode_bytes(visitors)]
