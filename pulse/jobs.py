@@ -24,6 +24,7 @@ from pulse.storage import changes, scheduling, schema
 from pulse.storage.sql import load_queries
 
 log = logging.getLogger("pulse.jobs")
+UPKEEP = load_queries("upkeep")
 
 _LEADER_LOCK = 7204461150981880  # schema.sql and fold.sql lock others
 FOLD_EVERY_S = 0.25
@@ -50,7 +51,9 @@ def list_jobs(engine: Engine, config: Config) -> list[Job]:
     pacer = Pacer()
     keeper = trends.TrendKeeper()
     book = plans.PlanBook(files.folder_of(config.data_dir))
+    here = config.database_url is None  # PostgreSQL runs on this host
     return [
+        *([Job("vacuum", lambda: vacuum_gives_way(engine), 0.5, "vacuum")] if here else []),
         Job("fold", lambda: fold_all(engine, pacer), FOLD_EVERY_S, "fold"),
         Job("replay", lambda: spool.replay(lambda batch: batches.store(engine, batch)), 1.0, "fold"),
         Job("alerts", lambda: delivery.run(config), 5.0, "watch"),
@@ -109,6 +112,13 @@ def give_way(engine: Engine) -> None:
     @event.listens_for(engine, "connect")
     def lower(session: Any, record: object) -> None:
         scheduling.give_way(session.info.backend_pid)
+
+
+def vacuum_gives_way(engine: Engine) -> None:
+    """Let what PostgreSQL tidies up by itself give way, too: vacuum and statistics take a core for half a second."""
+    with engine.connect() as connection:
+        for process_id in connection.execute(UPKEEP.autovacuum_workers).scalars():
+            scheduling.give_way(process_id)
 
 
 class Worker:

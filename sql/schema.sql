@@ -31,6 +31,17 @@ JOIN pg_class parent ON parent.oid = inhparent
 JOIN pg_class child ON child.oid = inhrelid
 WHERE parent.relname IN ('events', 'sessions', 'event_ids') AND parent.relkind = 'p' AND child.relkind = 'r';
 
+-- name: list_fine
+-- The columns of monthly partitions whose statistics are still gathered with another target than ours.
+SELECT child.relname AS name, array_agg(attname ORDER BY attnum) AS columns
+FROM pg_inherits
+JOIN pg_class parent ON parent.oid = inhparent
+JOIN pg_class child ON child.oid = inhrelid
+JOIN pg_attribute ON attrelid = child.oid AND attnum > 0 AND NOT attisdropped
+WHERE parent.relname IN ('events', 'sessions') AND parent.relkind = 'p' AND child.relkind = 'r'
+  AND attstattarget IS DISTINCT FROM :target
+GROUP BY child.relname;
+
 -- name: list_partitions
 -- Partitions of our tables with their bounds as ISO dates, read from PostgreSQL's catalogue.
 SELECT parent.relname AS parent, child.relname AS name,

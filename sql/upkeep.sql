@@ -45,3 +45,7 @@ JOIN pg_class parent ON parent.oid = inhparent
 JOIN pg_class child ON child.oid = inhrelid
 LEFT JOIN pg_stat_all_tables stat ON stat.relid = child.oid
 WHERE parent.relname IN ('events', 'sessions', 'event_ids') AND parent.relkind = 'p';
+
+-- name: autovacuum_workers
+-- The processes in which PostgreSQL tidies up by itself at present.
+SELECT pid FROM pg_stat_activity WHERE backend_type = 'autovacuum worker';

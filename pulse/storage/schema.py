@@ -35,6 +35,8 @@ STORAGE = {
     },
     "event_ids": {"autovacuum_vacuum_insert_threshold": "-1", "autovacuum_analyze_scale_factor": "0.05"},
 }
+# Most common values and histogram bounds of each column of events and sessions; 300 times as many rows are read.
+STATISTICS_TARGET = 10
 
 
 class SchemaError(PulseError):
@@ -187,12 +189,15 @@ def make_partitions(engine: Engine, today: date | None = None) -> list[str]:
 
 
 def _tune_partitions(connection: Connection) -> None:
-    """Give STORAGE to the partitions that lack it: new ones, and those of an older release."""
+    """Give STORAGE and the target to the partitions that lack them: new ones, and those of an older release."""
     for row in connection.execute(Q.list_storage):
         wanted = STORAGE[row.parent]
         if not {f"{name}={value}" for name, value in wanted.items()} <= set(row.options):
             settings = ", ".join(f"{name} = {value}" for name, value in wanted.items())
             connection.exec_driver_sql(f"ALTER TABLE {row.name} SET ({settings})")
+    for row in connection.execute(Q.list_fine, {"target": STATISTICS_TARGET}):
+        targets = ", ".join(f"ALTER COLUMN {name} SET STATISTICS {STATISTICS_TARGET}" for name in row.columns)
+        connection.exec_driver_sql(f"ALTER TABLE {row.name} {targets}")
 
 
 def drop_old_event_ids(engine: Engine, today: date | None = None) -> list[str]:

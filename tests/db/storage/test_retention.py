@@ -76,3 +76,21 @@ def test_partitions_are_tidied_up_by_settings_of_their_own(engine: Engine) -> No
             connection.execute(text(f"ALTER TABLE {partition.name} RESET ({names})"))
     schema.make_partitions(engine)
     assert settings() == wanted
+
+
+def test_statistics_of_wide_tables_are_gathered_from_few_rows(engine: Engine) -> None:
+    def targets() -> set[int]:
+        statement = """
+            SELECT DISTINCT coalesce(attstattarget, -1) FROM pg_attribute
+            WHERE attrelid = CAST(:name AS regclass) AND attnum > 0 AND NOT attisdropped
+        """
+        with engine.begin() as connection:
+            return {row[0] for row in connection.execute(text(statement), {"name": partition.name})}
+
+    with engine.begin() as connection:
+        partition = next(p for p in schema.list_partitions(connection) if p.parent == "events")
+    assert targets() == {schema.STATISTICS_TARGET}
+    with engine.begin() as connection:
+        connection.execute(text(f"ALTER TABLE {partition.name} ALTER COLUMN path SET STATISTICS -1"))
+    schema.make_partitions(engine)
+    assert targets() == {schema.STATISTICS_TARGET}

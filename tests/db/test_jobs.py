@@ -1,0 +1,52 @@
+"""What runs in the background gives way to requests."""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+from sqlalchemy import Engine, text
+
+from pulse.jobs import UPKEEP, vacuum_gives_way
+from pulse.storage.scheduling import NICENESS
+from tests.running import wait_until
+
+
+@pytest.fixture
+def slow_vacuum(engine: Engine) -> Iterator[None]:
+    """A table that PostgreSQL vacuums by itself as soon as it looks, and for a long time."""
+    autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+    statements = [
+        "CREATE TABLE dusty (n int) WITH (autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0,"
+        " autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)",
+        "INSERT INTO dusty SELECT generate_series(1, 50000)",
+        "DELETE FROM dusty",
+        "ALTER SYSTEM SET autovacuum_naptime = '1s'",
+        "SELECT pg_reload_conf()",
+    ]
+    with autocommit.connect() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+    yield
+    with autocommit.connect() as connection:
+        connection.execute(text("ALTER SYSTEM RESET autovacuum_naptime"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+        connection.execute(text("DROP TABLE dusty"))
+
+
+@pytest.mark.usefixtures("slow_vacuum")
+def test_autovacuum_gives_way(engine: Engine) -> None:
+    def niceness() -> dict[int, int]:
+        with engine.connect() as connection:
+            workers = connection.execute(UPKEEP.autovacuum_workers).scalars().all()
+        found = {}
+        for worker in workers:
+            with suppress(ProcessLookupError):  # done meanwhile
+                found[worker] = os.getpriority(os.PRIO_PROCESS, worker)
+        return found
+
+    def gives_way() -> bool:
+        vacuum_gives_way(engine)
+        return NICENESS in niceness().values()
+
+    wait_until(gives_way)
