@@ -112,7 +112,7 @@ def _look_at(found: StatementFigures) -> tuple[str, str]:
     if found.type == "SELECT":
         return (
             f"Open it under Statements for its plan, then run it with values of yours; it reads {tables}.",
-            f"EXPLAIN (ANALYZE, BUFFERS) {found.text[:500]}",
+            f"EXPLAIN (ANALYZE, BUFFERS) {found.text}",
         )
     return (f"See what it waits for while it runs: locks, the disk, triggers. It writes {tables}.", _WAITS)
 

@@ -10,6 +10,8 @@ from pulse.monitor.samples import DAY_S, HOUR_S, Q
 
 TARGET_PERCENT = 99.9
 MONTH_S = 30 * DAY_S
+# With fewer minutes the share is told and not judged: of three, one is 33 %.
+MIN_MINUTES = 10
 # Figures this old are of a time in which nobody could write: the minutes since then were not available.
 LATE_S = 120
 
@@ -57,5 +59,5 @@ def _count(connection: Connection, step_s: int, first: int, until: int) -> Share
     if not minutes:
         return Share(0, 0, None, "noData", float(first))
     percent = 100.0 * available / minutes
-    status = "met" if percent >= TARGET_PERCENT else "missed"
+    status = "noData" if minutes < MIN_MINUTES else "met" if percent >= TARGET_PERCENT else "missed"
     return Share(minutes, available, round(percent, 3), status, float(first))

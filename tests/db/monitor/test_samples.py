@@ -130,6 +130,13 @@ def test_availability_counts_ready_minutes_without_errors(engine: Engine) -> Non
     assert found.month.available_minutes in (6, 7)  # by the hour: the first, broken minute may be in it
 
 
+def test_a_few_minutes_are_counted_and_not_judged(engine: Engine) -> None:
+    minutes(engine, "good", "failing", "good", "good")
+    with engine.begin() as connection:
+        found = availability.read(connection, NOON + 4 * 60 + 5.0)
+    assert (found.day.minutes, found.day.available_minutes, found.day.status) == (3, 2, "noData")
+
+
 def test_time_in_which_nobody_could_write_is_not_available(engine: Engine) -> None:
     minutes(engine, *["good"] * 11)
     with engine.begin() as connection:
