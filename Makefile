@@ -63,8 +63,9 @@ bench: bench-ingest bench-reports bench-tuning bench-monitor ## all of the follo
 bench-ingest: $(VENV)/dev.stamp ## ingestion figures, each against its limit measured in the same run
 	@$(BIN)/python -m tests.load.bench_ingest
 
-bench-reports: $(VENV)/dev.stamp ## report figures on 1 and 10 million events, beside plain SQL and DuckDB
-	@$(BIN)/python -m tests.load.bench_reports $(if $(DATA),--data $(DATA))
+bench-reports: $(VENV)/dev.stamp ## report figures on 1 and 10 million events (EVENTS=), beside plain SQL and DuckDB
+	@$(BIN)/python -m tests.load.bench_reports $(if $(DATA),--data $(DATA)) $(if $(FILLED),--filled $(FILLED)) \
+		$(foreach size,$(EVENTS),--events $(size))
 
 bench-monitor: $(VENV)/dev.stamp ## what the query monitor costs a query
 	@$(BIN)/python -m tests.load.bench_monitor

@@ -8,11 +8,13 @@ import io
 import tempfile
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import islice
 from typing import IO, Any, cast
 
 from sqlalchemy import Connection, TextClause
 
 NULL = "\\N"
+_LINES = 2_000
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _LETTERS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
@@ -68,7 +70,17 @@ def copy_in(connection: Connection, table: str, columns: Iterable[str], rows: It
 
 
 def copy_lines(connection: Connection, table: str, columns: Iterable[str], lines: Iterable[str]) -> None:
-    """Insert rows that are lines already, each with its line end."""
-    data = io.StringIO("".join(lines))
+    """Insert rows that are lines already, each with its line end; some thousand are held at a time."""
     with cast(Any, connection.connection).cursor() as cursor:
-        cursor.copy_expert(f"COPY {table} ({', '.join(columns)}) FROM STDIN", data, 1 << 20)
+        cursor.copy_expert(f"COPY {table} ({', '.join(columns)}) FROM STDIN", _Pieces(lines))
+
+
+class _Pieces:
+    """Lines as the file that psycopg2 reads."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = iter(lines)
+
+    def read(self, _size: int) -> bytes:
+        """Return the next lines; their size is not what is asked for, which psycopg2 copes with."""
+        return "".join(islice(self._lines, _LINES)).encode()

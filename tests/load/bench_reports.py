@@ -1,6 +1,7 @@
 """Reports measured on millions of events, beside plain SQL and DuckDB on the same rows: `make bench-reports`.
 
-For each size it fills a service's own data folder with `pulse bench-data` (unless `--data` holds it from before),
+For each size it fills a service's own data folder with `pulse bench-data` (unless `--data` holds it from before, or
+`--filled` names one),
 starts the service with an empty shared cache, and measures over HTTP, on the largest project,
 
 - each report and range of days: cold (the cache emptied before each request) and warm, rows and blocks read;
@@ -32,7 +33,7 @@ from pulse.load.machine import describe_machine
 from tests.load.figures import Figures, Goal, show, summarize, write
 from tests.load.report_costs import dump_plans, read_plans
 from tests.load.report_requests import FILTERED_DAYS, RANGES
-from tests.load.report_service import WARM_RATE, measure, measure_rivals, prepare
+from tests.load.report_service import WARM_RATE, find_filled, measure, measure_rivals, prepare
 
 RESULTS = Path("bench-reports-results.json")
 _COLD = Goal("ms", 200)
@@ -49,7 +50,7 @@ GOALS: dict[str, Goal] = {
     "8 clients, mix: cache hits": Goal("%", above=95),
 }  # fmt: skip
 _UNITS = {"rows": "rows", "buffers": "blocks", "cache hits": "%", "filled": "/s", "events stored meanwhile": "/s"}
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 190)
 
 
 @click.command(help=__doc__)
@@ -57,14 +58,18 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 150)
 @click.option("--events", "sizes", type=Count(), multiple=True, default=("1m", "10m"), help="1m, 10m; may be repeated.")
 @click.option("--days", default=365, show_default=True, help="Days that the events are spread over.")
 @click.option("--data", type=click.Path(path_type=Path), help="Folder to keep the filled data in, for the next time.")
-@click.option("--sql-limit", default=60, show_default=True, help="Seconds after which plain SQL is stopped.")
+@click.option(
+    "--filled", type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A PULSE_DATA_DIR that `pulse bench-data` has filled, to measure as it is; instead of --events and --days.",
+)
+@click.option("--limit", "limit_s", default=60, show_default=True, help="Seconds after which a rival is stopped.")
 @click.option("--reports/--no-reports", default=True, show_default=True, help="Measure the service's reports.")
 @click.option("--rivals/--no-rivals", default=True, show_default=True, help="Measure plain SQL and DuckDB too.")
 @click.option("--plans", type=click.Path(path_type=Path), help="Write the most expensive statements' plans there.")
 @click.option("--output", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
 def main(
-    runs: int, sizes: tuple[int, ...], days: int, data: Path | None, sql_limit: int, reports: bool, rivals: bool,
-    plans: Path | None, output: Path,
+    runs: int, sizes: tuple[int, ...], days: int, data: Path | None, filled: Path | None, limit_s: int, reports: bool,
+    rivals: bool, plans: Path | None, output: Path,
 ) -> None:  # fmt: skip
     machine = describe_machine()
     console.print(f"{machine.identity}, Python {machine.python}, load {machine.load_average:g}")
@@ -74,7 +79,7 @@ def main(
     home = data or _temporary_folder()
     home.mkdir(parents=True, exist_ok=True)
     home.chmod(0o711)  # PostgreSQL's own user must pass through
-    places = [prepare(home, events, days, console) for events in sizes]
+    places = [find_filled(filled)] if filled else [prepare(home, events, days, console) for events in sizes]
     for number in range(1, runs + 1):
         calibration.append(calibrate())
         figures: Figures = {}
@@ -83,15 +88,19 @@ def main(
             if reports:
                 worst = read_plans(measure(place, figures, console))
             if rivals:
-                measure_rivals(place, figures, sql_limit, console)
+                measure_rivals(place, figures, limit_s, console)
         found.append(figures)
     rows = summarize(found, {**{name: Goal(unit_of(name)) for run_ in found for name in _plain(run_)}, **GOALS})
     show_reports(rows)
     show(console, [row for row in rows if " d: " not in row["name"]])
-    settings = {"runs": runs, "events": sizes, "days": days, "sqlLimitSeconds": sql_limit}
+    measured = {"events": [place.outcome.events for place in places], "days": [place.outcome.days for place in places]}
+    settings = {"runs": runs, **measured, "rivalLimitSeconds": limit_s}
     loads = [msgspec.to_builtins(place.outcome) for place in places]
     command = " ".join(["python -m tests.load.bench_reports", *sys.argv[1:]])
     write(output, machine, settings, calibration, rows, command=command, plans=worst, loads=loads)
+    if worst:
+        console.print("\nThe three most expensive statements, run once more under EXPLAIN:\n")
+        console.print(dump_plans(worst), markup=False, soft_wrap=True)
     if plans:
         plans.write_text(dump_plans(worst) + "\n")
     console.print(f"→ {output}", style="dim")
@@ -118,8 +127,8 @@ def unit_of(name: str) -> str:
 def show_reports(rows: list[dict[str, Any]]) -> None:
     """Print one line for each report and range."""
     columns = (
-        "cold p50", "cold p95", "cold p99", "warm p50", "warm p99", "rows", "buffers", "plain SQL", "DuckDB",
-        "DuckDB approximate",
+        "cold p50", "cold p95", "cold p99", "warm p50", "warm p95", "warm p99", "rows", "buffers", "plain SQL",
+        "DuckDB", "DuckDB approximate",
     )  # fmt: skip
     lines: dict[tuple[str, str], dict[str, Any]] = {}
     for row in rows:

@@ -30,7 +30,7 @@ def summarize(runs: list[Figures], goals: Mapping[str, Goal]) -> list[dict[str, 
     Goals go by the figure's name up to ` @ `.
     """
     rows = []
-    for name in runs[0]:
+    for name in dict.fromkeys(name for run in runs for name in run):
         values = [run[name] for run in runs if name in run]
         unit, below, above = goals.get(name.partition(" @ ")[0], Goal(unit_of(name)))
         median = statistics.median(values)

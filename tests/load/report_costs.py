@@ -140,7 +140,7 @@ def measure_sizes(engine: Engine, size: str) -> Figures:
         "events": found["events"][0], "events' indexes": found["events"][1],
         "sessions": found["sessions"][0], "sessions' indexes": found["sessions"][1],
         "summaries": sum(rows for rows, _ in summaries), "summaries' indexes": sum(index for _, index in summaries),
-        "batches": sum(found["ingest_batches"]),
+        "packed days": sum(found["day_segments"]), "batches": sum(found["ingest_batches"]),
     }  # fmt: skip
     figures = {f"disk: {name} @ {size}": round(count / int(events), 2) for name, count in parts.items()}
     return {**figures, f"disk: an event with all @ {size}": round(sum(parts.values()) / int(events), 2)}

@@ -31,6 +31,8 @@ FUNNEL = {"steps": [{"type": "page", "value": "/"}, {"type": "page", "value": "/
                     {"type": "event", "value": "add_to_cart"}, {"type": "event", "value": "checkout"}]}  # fmt: skip
 # A report is asked this often, or until its time is up, but at least so often.
 COLD, WARM, LEAST, SECONDS = 60, 150, 5, 4.0
+# Counting new goals reads all events once for each.
+GOALS_S = 3600
 
 
 class Question(NamedTuple):
@@ -76,6 +78,14 @@ def filter_questions(last_day: date) -> Iterator[Question]:
     yield Question(f"filter {FILTER_CASES[0]} compared", f"/analytics?{urlencode(compared)}")
 
 
+class Stopped(Exception):
+    """A report that the service gave up, as its statements took too long; after so many milliseconds."""
+
+    def __init__(self, took_ms: float) -> None:
+        super().__init__(f"stopped after {took_ms:,.0f} ms")
+        self.took_ms = took_ms
+
+
 class Reader:
     """Asks one project's reports, one after the other; `empty_cache` forgets every cached answer."""
 
@@ -85,11 +95,13 @@ class Reader:
         self._empty_cache = empty_cache
 
     def ask(self, question: Question) -> tuple[Answer, float]:
-        """Return the answer and the milliseconds it took. Raises ClickException for an error."""
+        """Return the answer and the milliseconds it took. Raises Stopped, or ClickException for any other error."""
         path = f"/api/v1/projects/{self.project_id}{question.path}"
         started = time.perf_counter()
         answer = self.client.get(path) if question.body is None else self.client.post(path, question.body)
         took_ms = (time.perf_counter() - started) * 1000
+        if answer.status == 503:
+            raise Stopped(took_ms)
         if answer.status != 200:
             raise click.ClickException(f"{path}: {answer.status} {answer.message}")
         return answer, took_ms
@@ -130,10 +142,10 @@ class Reader:
                 answer = self.client.post(f"/api/v1/projects/{self.project_id}/goals", json.dumps(goal).encode())
                 if answer.status not in (200, 201):
                     raise click.ClickException(f"The goal {goal['name']!r} was refused: {answer.message}")
-        deadline = time.monotonic() + 600
+        deadline = time.monotonic() + GOALS_S
         while any(goal["status"] != "ready" for goal in self._goals()):
             if time.monotonic() > deadline:
-                raise click.ClickException("The goals were not counted within ten minutes.")
+                raise click.ClickException(f"The goals were not counted within {GOALS_S / 60:g} minutes.")
             time.sleep(0.5)
 
     def _goals(self) -> list[dict[str, Any]]:

@@ -6,8 +6,9 @@ Left out, in the others' favour: entry and exit pages, and that one session key 
 
 import contextlib
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,24 +93,34 @@ def measure_sql(dsn: dict[str, str], span: Span, limit_s: float) -> tuple[float,
 class Duck:
     """The events in a DuckDB file beside the service's data, made at the first use."""
 
-    def __init__(self, path: Path, dsn: dict[str, str], threads: int) -> None:
+    def __init__(self, path: Path, dsn: dict[str, str], threads: int, report: Callable[[str], None]) -> None:
+        """Open the file, or make it; `report` is told of each part that is copied."""
         unfinished = path.with_suffix(".unfinished")
         if not path.exists():
             unfinished.unlink(missing_ok=True)
             with contextlib.closing(duckdb.connect(str(unfinished))) as session:
-                _copy(session, dsn)
+                _copy(session, dsn, report)
             unfinished.rename(path)
         self._session = duckdb.connect(str(path), read_only=True)
         self._session.execute(f"SET threads = {threads}")
 
-    def measure(self, span: Span, *, exact: bool) -> float:
-        """Return the milliseconds of all statements."""
+    def measure(self, span: Span, limit_s: float, *, exact: bool) -> tuple[float, bool]:
+        """Return the milliseconds of all statements, and whether they were stopped at the limit."""
         where = f"project_id = {span.project_id} AND {_within(span)}"
         distinct = "count(DISTINCT visitor)" if exact else "approx_count_distinct(visitor)"
         started = time.perf_counter()
-        for statement in statements(where, distinct, "day", "epoch(max(happened_at) - min(happened_at))", {}):
-            self._session.execute(statement).fetchall()
-        return (time.perf_counter() - started) * 1000
+        alarm = threading.Timer(limit_s, self._session.interrupt)
+        alarm.start()
+        try:
+            for statement in statements(where, distinct, "day", "epoch(max(happened_at) - min(happened_at))", {}):
+                self._session.execute(statement).fetchall()
+                if time.perf_counter() - started >= limit_s:  # the alarm may have rung between two statements
+                    return limit_s * 1000, True
+        except duckdb.InterruptException:
+            return limit_s * 1000, True
+        finally:
+            alarm.cancel()
+        return (time.perf_counter() - started) * 1000, False
 
     def close(self) -> None:
         """Let go of the file."""
@@ -121,7 +132,7 @@ def _within(span: Span) -> str:
     return f"happened_at >= '{starts_at}' AND happened_at < '{ends_at}'"
 
 
-def _copy(duck: Any, dsn: dict[str, str]) -> None:
+def _copy(duck: Any, dsn: dict[str, str], report: Callable[[str], None]) -> None:
     """Copy the events, a month at a time through a file, in the order of time."""
     types = ", ".join(f"{name} {_TYPES.get(name, 'VARCHAR')}" for name in _COLUMNS)
     duck.execute(f"CREATE TABLE events ({types})")
@@ -131,6 +142,7 @@ def _copy(duck: Any, dsn: dict[str, str]) -> None:
             "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'events'::regclass ORDER BY 1"
         )
         for (partition,) in cursor.fetchall():
+            report(f"copying {partition} to DuckDB")
             with tempfile.NamedTemporaryFile(suffix=".csv") as file:
                 query = f"SELECT {chosen} FROM {partition} e JOIN projects p ON p.id = e.project_id"
                 cursor.copy_expert(f"COPY ({query} ORDER BY e.occurred_at) TO STDOUT (FORMAT csv)", file, 1 << 20)

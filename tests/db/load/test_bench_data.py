@@ -13,8 +13,11 @@ from sqlalchemy import Engine
 from pulse.config import Config
 from pulse.load.bench_data import filling
 from pulse.load.bench_data.run import Outcome, Wish, check_disk, make_plan, run
+from pulse.rollup import packing
+from pulse.storage import segments
+from pulse.storage.columns import EVENT_DIMENSIONS, VISIT_DIMENSIONS
 from tests.db.rollup.conftest import rows_of
-from tests.db.rollup.state import check
+from tests.db.rollup.state import check, check_spans
 
 QUIET = Console(quiet=True)
 WISH = Wish(events=3_000, days=24, seed=7, processes=1)
@@ -36,7 +39,8 @@ def test_a_run_that_was_broken_off_is_finished_and_counted_as_the_fold_counts(en
         plan = make_plan(connection, WISH)
     filling.make_partitions(engine, plan)
     tasks = list(plan.tasks())
-    filling.fill(config, config.database_url, tasks[:3], 1, lambda events: None)
+    with filling.Workers(config, config.database_url, 1) as workers:
+        workers.fill(tasks[:3], lambda events: None)
     already = sum(task.events for task in tasks[:3])
 
     outcome = fill(engine, config)
@@ -73,6 +77,56 @@ def test_it_fills_a_project_of_yours_in_its_own_zone(engine: Engine, config: Con
     check(engine, events, {70: "Asia/Kathmandu"})
     found = rows_of(engine, "SELECT day FROM summary_daily WHERE dimension = 'total' ORDER BY day")
     assert [row.day for row in found] == [date(2024, 2, 29), date(2024, 3, 1)]
+
+
+def test_several_add_to_packed_days_at_once(engine: Engine, config: Config) -> None:
+    assert config.database_url is not None
+    with engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO projects (id, name, timezone) VALUES (70, 'mine', 'Asia/Kathmandu')")
+    last_day = date(2026, 3, 11)  # week and month are long past, and are added up after the first set
+    fill(engine, config, Wish(9_000, 2, 1, (70,), last_day, 1))
+    drawn = read_packs(engine)
+    assert [len(visits) > 500 for visits in drawn] == [True, True]
+    for row in rows_of(engine, "SELECT project_id, starts_at, ends_at FROM day_segments"):
+        assert packing.pack(engine, packing.Day(*row))
+    assert drawn == read_packs(engine), "as if packed from the rows"
+
+    with engine.begin() as connection:
+        plans = [make_plan(connection, Wish(1_000, 2, seed, (70,), last_day, add=True)) for seed in (1, 8, 9)]
+    with filling.Workers(config, config.database_url, 2) as workers:
+        workers.fill([task for plan in plans for task in plan.tasks()], lambda events: None)
+    events = read_events(engine)
+    assert len(events) == 12_000
+    check(engine, events, {70: "Asia/Kathmandu"})
+    check_spans(engine, events, {70: "Asia/Kathmandu"})
+    assert not read_packs(engine), "what was packed is no longer all"
+
+
+def read_packs(engine: Engine) -> list[list[Any]]:
+    """Return the visits of each packed day with their events, the first pageview first."""
+    names = (*VISIT_DIMENSIONS, *EVENT_DIMENSIONS)
+    days = []
+    with engine.begin() as connection:
+        packs = segments.find(segments.plain(connection), 70, datetime(2026, 1, 1, tzinfo=UTC), datetime.now(UTC))
+        for pack in packs:
+            (found,) = segments.load(segments.plain(connection), 70, [pack._replace(loose=[0])], names)
+            assert found.session_keys is not None
+            values = {
+                name: [column.values[code] for code in column.codes.tolist()]
+                for name, column in found.dimensions.items()
+            }
+            hits = list(zip(*(values[name] for name in EVENT_DIMENSIONS), strict=True))
+            numbers = (*found.figures, found.visitors, found.session_keys)
+            rows = zip(*(each.tolist() for each in numbers), strict=True)
+            visits, start = [], 0
+            for number, (*figures, held, enters, visitor, key) in enumerate(rows):
+                facts = [values[name][number] for name in VISIT_DIMENSIONS]
+                first, *others = hits[start : start + held]
+                visits.append((figures, held, enters, visitor, key, facts, first, sorted(others, key=str)))
+                start += held
+            assert start == len(hits) == pack.hits
+            days.append(visits)
+    return days
 
 
 def test_what_can_not_be_is_refused(engine: Engine, config: Config, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from datetime import date
+from typing import Any
 
 import click
 import numpy as np
@@ -9,9 +10,14 @@ import pytest
 
 from pulse.load.bench_data.catalogue import read_catalogue
 from pulse.load.bench_data.command import Count
+from pulse.load.bench_data.counting import Counter as DayCounter
+from pulse.load.bench_data.counting import find_visits
 from pulse.load.bench_data.day import PAGEVIEW, Day, make_day
 from pulse.load.bench_data.plan import SITES, Plan, Task
 from pulse.load.bench_data.rows import COLUMNS, Rows
+from pulse.rollup.sessions import group_events
+from pulse.rollup.summaries import Row, Tally
+from pulse.storage.localtime import clock, epoch_us
 
 ZONES = tuple(site.timezone for site in SITES)
 PLAN = Plan(100_000, 30, date(2026, 4, 5), 1, (1, 2, 3), ZONES)
@@ -92,3 +98,31 @@ def test_numbers_are_read(text: str, count: int) -> None:
 def test_other_numbers_are_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match="is no number from 1,000 to 1,000,000,000"):
         Count().convert(text, None, None)
+
+
+def test_a_day_is_counted_as_the_fold_counts_its_events() -> None:
+    for task in (next(iter(PLAN.tasks())), max(PLAN.tasks(), key=lambda task: (task.site.number, task.events))):
+        catalogue = read_catalogue(task.site)
+        rows = Rows(draw(task), catalogue, task.project_id, task.site.number)
+        calendar = clock(ZONES[task.site.number])
+        events = rows.events(0)
+        tally = Tally({task.project_id: calendar})
+        tally.add_events(events)
+        tally.add_changes(change for group in group_events(events).values() for change in group.connect())
+
+        counter = DayCounter(rows.day, find_visits(rows.day), catalogue)
+        ((_, day),) = tally.days.items()
+        assert figures_of(dict(counter.dimensions().dimensions())) == figures_of(dict(day.dimensions()))
+        hours = calendar.hours(task.day, task.day)
+        found = dict(zip(hours, counter.hours(np.array([epoch_us(at) // 1000 for at in hours])), strict=True))
+        found = {at: row for at, row in found.items() if not row.is_nothing()}
+        assert figures_of({"": found}) == figures_of({"": {at: row for (_, at), row in tally.hours.items()}})
+
+
+def figures_of(dimensions: dict[str, dict[Any, Row]]) -> dict[tuple[str, Any], tuple[Any, ...]]:
+    names = ("pageviews", "events", "sessions", "bounces", "duration_ms", "visitors")
+    return {
+        (dimension, value): tuple(getattr(row, name) for name in names)
+        for dimension, rows in dimensions.items()
+        for value, row in rows.items()
+    }
