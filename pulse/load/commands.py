@@ -3,7 +3,7 @@
 import random
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -108,11 +108,12 @@ def load_test(
         if start:
             api_key, project_id = service.API_KEY, 1
         check_ready(url, api_key, project_id)
-        test = LoadTest(url, api_key, project_id, chosen, output, console, data_dir)
         if start and not smoke:
             with console.status("Filling six days …"):
                 fill(url)
-        passed = test.run_smoke() if smoke else test.run()
+        # A service that is told to stop waits some 20 s for connections that are still open.
+        with closing(LoadTest(url, api_key, project_id, chosen, output, console, data_dir)) as test:
+            passed = test.run_smoke() if smoke else test.run()
     sys.exit(0 if passed else 1)
 
 

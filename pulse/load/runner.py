@@ -102,6 +102,10 @@ class LoadTest:
     def __post_init__(self) -> None:
         self.client = Client(self.base_url, self.api_key)
 
+    def close(self) -> None:
+        """Close the connection that is kept to the service."""
+        self.client.close()
+
     def run(self) -> bool:
         """Run both loads, write results and history, compare with earlier runs; return whether no target was missed."""
         run = self.measure()
