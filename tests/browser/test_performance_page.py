@@ -177,6 +177,21 @@ def test_missed_target_and_alert_are_named_first(page: Page, busy: str, changes:
     expect(page.locator("#alerts li")).to_contain_text("now 7.20 %, worst 9.10 %")
 
 
+def test_a_full_pool_is_shown_as_the_alert_saw_it(page: Page, busy: str, changes: Changes) -> None:
+    def fill(data: dict[str, Any]) -> None:
+        for rule in data["alerts"]["rules"]:
+            if rule["name"] == "pool":
+                rule.update(firing=True, value=98.5)
+        now = {"activeConnections": 1, "maxConnections": 12, "waitingRequests": 0, "utilizationPercentage": "8.33%"}
+        data["database"].update(now)
+
+    changes[""] = fill
+    page.goto(f"{busy}/performance")
+    shown(page)
+    assert tile(page, "Pool used") == "98.5 %"
+    expect(page.locator("#tiles .figure", has_text="Pool used")).to_contain_text("now 1 of 12, 0 waiting")
+
+
 def test_an_alert_without_figures_since_the_reset_says_so(page: Page, busy: str, changes: Changes) -> None:
     def reset(data: dict[str, Any]) -> None:
         raise_alert(data)
@@ -230,6 +245,7 @@ def test_the_statements_are_one_tab_stop(page: Page, busy: str) -> None:
     table.get_by_role("button", name="Slow", exact=True).focus()
     page.keyboard.press("Tab")
     expect(names.nth(0)).to_be_focused()
+    expect(table.locator(".keys")).to_be_visible()
     for key, place in (("ArrowDown", 1), ("ArrowDown", 2), ("ArrowUp", 1), ("End", names.count() - 1)):
         page.keyboard.press(key)
         expect(names.nth(place)).to_be_focused()

@@ -140,7 +140,7 @@ const targeted = (label, id, write) => ({
     return { text: write(value), note: `${why}target ${target.target}`, tone: TONES[status] };
   },
 });
-const firing = (alerts, name) => alerts.rules.some(rule => rule.name === name && rule.firing);
+const firing = (alerts, name) => alerts.rules.find(rule => rule.name === name && rule.firing);
 
 const TILES = [
   { label: "Requests/s", read: ({ latency, ingestion }, now) => ({
@@ -150,10 +150,14 @@ const TILES = [
   targeted("Query average", "database.query_average", ms),
   targeted("Slow queries", "database.slow_queries", percent),
   targeted("Cache hits", "reports.cache_hits", percent),
-  { label: "Pool used", read: ({ database, alerts }) => ({
-    text: percent(database.utilizationPercentage),
-    note: `${count(database.activeConnections)} of ${count(database.maxConnections)}, ${count(database.waitingRequests)} waiting`,
-    tone: database.waitingRequests || firing(alerts, "pool") ? "bad" : "" }) },
+  // A look at this moment may fall between two peaks: with an alert the tile shows the minute that the alert is about.
+  { label: "Pool used", read: ({ database, alerts }) => {
+    const alert = firing(alerts, "pool"), minute = alert && alert.value !== null;
+    return {
+      text: percent(minute ? alert.value : database.utilizationPercentage),
+      note: `${minute ? "now " : ""}${count(database.activeConnections)} of ${count(database.maxConnections)}, ${count(database.waitingRequests)} waiting`,
+      tone: database.waitingRequests || alert ? "bad" : "" };
+  } },
   { label: "Failed requests", read: ({ latency }) => {
     const failed = numberOf(latency.overall.errorRate);
     return { text: latency.overall.requests ? percent(failed) : "–", note: `${count(latency.overall.errors)} in 5 min`,

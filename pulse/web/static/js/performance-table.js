@@ -105,10 +105,12 @@ export function makeTable({ caption, columns, key, empty, sortBy }) {
   const order = { column: columns.find(column => sortBy && column.id === sortBy) || null, falling: true };
   let last = [];
 
-  const headOf = column => {
+  const headOf = (column, index) => {
     const head = make("th", { scope: "col", class: column.number ? "number" : null });
     if (!column.sort) {
       head.append(column.label);
+      // For who comes by keyboard; others hear it of the table.
+      if (opens && !index) head.append(make("span", { class: "keys", "aria-hidden": "true" }, "↑ ↓ move, Enter opens"));
       return head;
     }
     head.append(make("button", { class: "sort", type: "button", onclick: () => {
@@ -151,9 +153,8 @@ export function makeTable({ caption, columns, key, empty, sortBy }) {
  * where those can be opened.
  */
 export function makeList(label, ...parts) {
-  const rows = parts.every(part => part.matches(".openable"));
-  const hint = rows ? make("p", { class: "keys", "aria-hidden": "true" }, "↑ ↓ move, Enter opens") : null;
-  return make("div", { class: "list", role: "group", "aria-label": label, tabindex: rows ? null : 0 }, ...parts, hint);
+  const tabindex = parts.every(part => part.matches(".openable")) ? null : 0;
+  return make("div", { class: "list", role: "group", "aria-label": label, tabindex }, ...parts);
 }
 
 /** A list of named facts: `show([[name, text, tone?], …])`. */
