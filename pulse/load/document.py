@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pulse.load.summary import BELOW, INGESTION, QUERIES, is_met
-from pulse.monitor.targets import TARGETS, Target
+from pulse.monitor.targets import TARGETS, Target, is_more_than_needed
 
 Result = dict[str, Any]
 
@@ -86,7 +86,7 @@ def _from_load(result: Result) -> Result:
     rows = [
         {"name": verdict["id"], "unit": verdict["unit"], "median": verdict["actual"], "least": verdict["actual"],
          "greatest": verdict["actual"], "below": limits[verdict["id"]].below, "above": limits[verdict["id"]].above,
-         "met": None if _is_less(limits[verdict["id"]], verdict["actual"]) else verdict["passed"],
+         "met": None if is_more_than_needed(limits[verdict["id"]], verdict["actual"]) else verdict["passed"],
          "note": verdict["note"]}
         for verdict in verdicts
     ]  # fmt: skip
@@ -95,11 +95,6 @@ def _from_load(result: Result) -> Result:
         spread = {"median": cores, "least": cores, "greatest": cores}
         rows.append({"name": "generator", "unit": "cores", "met": None, **spread})
     return {**result, "at": result["startedAt"], "figures": rows}
-
-
-def _is_less(target: Target, value: float) -> bool:
-    """Tell whether a figure that has to lie between two limits lies below both."""
-    return target.below is not None and target.above is not None and value < target.above
 
 
 def find(result: Result | None, name: str) -> Result | None:
@@ -255,7 +250,7 @@ def _told_by_load(target: Target, results: Mapping[str, Result]) -> tuple[Result
 
 
 def _judge(target: Target, row: Result) -> str:
-    if _is_less(target, row["median"]):
+    if is_more_than_needed(target, row["median"]):
         return BELOW
     if "note" in row:  # a load test judged it already
         return _say(row["met"]) or row["note"]

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pulse.load.machine import Machine
-from pulse.monitor.targets import TARGETS, Target, show
+from pulse.monitor.targets import TARGETS, Target, is_more_than_needed, show
 
 INGESTION, QUERIES = "ingestion", "queries"
 RESULTS = {INGESTION: "load-test-results.json", QUERIES: "query-load-test-results.json"}
@@ -156,7 +156,7 @@ def judge_database(results: list[dict[str, Any]]) -> list[Verdict]:
         target = targets[result["id"]]
         value = result["fiveMinutes"]["value"]
         passed, note = (None, "no data") if value is None else (is_met(target, value), "")
-        if target.id == "database.pool" and value is not None and target.above and value < target.above:
+        if value is not None and is_more_than_needed(target, value):
             passed, note = None, BELOW
         verdicts.append(Verdict(target.id, target.name, target.text, target.unit, value, passed, note))
     return verdicts

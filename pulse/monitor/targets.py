@@ -69,7 +69,7 @@ class Actual(msgspec.Struct, rename="camel", frozen=True):
 class TargetResult(msgspec.Struct, rename="camel", frozen=True):
     """One target with its live actuals; `status` is that of the last five minutes, `since` when it became so.
 
-    `noData` is also the status of fewer than `min_samples` samples.
+    `noData` is also the status of fewer than `min_samples` samples, and of a pool with more connections than needed.
     """
 
     id: str
@@ -224,11 +224,16 @@ def _judge(target: Target, window: Window) -> Actual:
     status: Status
     if target.id == "ingest.events":
         status = _judge_rate(target, window, value)
-    elif value is None or samples < target.min_samples:
+    elif value is None or samples < target.min_samples or is_more_than_needed(target, value):
         status = "noData"
     else:
         status = "met" if _is_within(target, value) else "missed"
     return Actual(None if value is None else round(value, 2), show(value, target.unit), samples, status)
+
+
+def is_more_than_needed(target: Target, value: float) -> bool:
+    """Tell whether a pool is used less than it may be: this load needs fewer connections, and nobody waits for one."""
+    return target.above is not None and target.below is not None and value < target.above
 
 
 def _is_within(target: Target, value: float) -> bool:

@@ -92,7 +92,7 @@ def test_slow_queries(slow: int, status: str) -> None:
     assert found.status == status
 
 
-@pytest.mark.parametrize(("used", "status"), [(40.0, "missed"), (50.0, "met"), (80.0, "met"), (85.0, "missed")])
+@pytest.mark.parametrize(("used", "status"), [(40.0, "noData"), (50.0, "met"), (80.0, "met"), (85.0, "missed")])
 def test_the_pool_counts_under_load_alone(used: float, status: str) -> None:
     pool = {"pool/used_percent": [used] * 10}
     assert _result(_stats(pool), "database.pool").status == "noData"

@@ -29,7 +29,10 @@ const actual = (label, of) => ({
 
 /** "since 12:03"; a rate nobody asked for is neither met nor missed, nor is what was hardly asked for. */
 const standing = target => {
-  if (isOpen(target.fiveMinutes)) return target.minSamples > 1 ? `too few: ${count(target.fiveMinutes.samples)} of ${count(target.minSamples)}` : "fewer sent";
+  if (isOpen(target.fiveMinutes)) {
+    if (target.fiveMinutes.samples < target.minSamples) return `too few: ${count(target.fiveMinutes.samples)} of ${count(target.minSamples)}`;
+    return target.id === "database.pool" ? "more than needed" : "fewer sent";
+  }
   return target.since && target.status !== "noData" ? `since ${whenShort(target.since)}` : "";
 };
 
