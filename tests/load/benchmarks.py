@@ -51,7 +51,7 @@ BENCHES = {
         f"--runs 1 --warmup 3 --steady 15 --closed 4 {_RATES}",
     ),  # fmt: skip
     "reports": Bench(
-        "bench_reports", "--runs 1 --events 1m --events 10m --no-rivals", "", "--runs 1 --events 1m --no-rivals"
+        "bench_reports", "--runs 1 --events 1m --events 10m --limit 20", "", "--runs 1 --events 1m --no-rivals"
     ),
     "monitor": Bench("bench_monitor"),
     "tuning": Bench("bench_tuning", "--runs 1 --steady 10", "", "--runs 1 --steady 6 --warmup 2"),
