@@ -139,8 +139,9 @@ const targeted = (label, id, write) => ({
     const target = targets.find(one => one.id === id);
     if (!target) return { text: "–", note: "", tone: "" };
     const { value, status } = target.fiveMinutes;
-    const why = value === null ? "no data, " : isOpen(target.fiveMinutes) ? "too few yet, " : "";
-    return { text: write(value), note: `${why}target ${target.target}`, tone: TONES[status] };
+    // Short enough for a tile on a phone.
+    const why = value === null ? "no data" : isOpen(target.fiveMinutes) ? "too few yet" : "";
+    return { text: write(value), note: why ? `${target.target}, ${why}` : `target ${target.target}`, tone: TONES[status] };
   },
 });
 const firing = (alerts, name) => alerts.rules.find(rule => rule.name === name && rule.firing);
