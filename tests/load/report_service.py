@@ -103,7 +103,7 @@ def find_filled(data_dir: Path) -> Place:
         raise click.ClickException(f"{data_dir} holds no projects of `pulse bench-data`")
     span = (last_day - first_day).days + 1
     outcome = Outcome(events, span, first_day, last_day, 1, project_ids, 0, 0, 0, 0, 0, 0, 0, 0)
-    return Place(config, outcome, name_size(events))
+    return Place(config, outcome, name_size(round(events, 2 - len(str(events)))))
 
 
 def name_size(events: int) -> str:
