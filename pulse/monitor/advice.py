@@ -81,11 +81,11 @@ def _about_pool(stats: ServiceStats, config: Config) -> Iterator[Advice]:
 
 
 def _about_spare_pool(stats: ServiceStats, config: Config) -> Iterator[Advice]:
-    """A target that is missed on the good side: connections that nobody needs."""
+    """Connections that nobody needs: less used than the target's range, which is no miss."""
     board = {found.id: found for found in targets.evaluate(stats)}["database.pool"]
     peak, _ = targets.pool_peak_percent(stats.window(FIVE_MINUTES_S))
     used = board.five_minutes.value
-    if board.status != "missed" or used is None or used > 50 or peak is None:
+    if board.five_minutes.samples < board.min_samples or used is None or used >= 50 or peak is None:
         return
     # So many that the fullest tenth of the time takes 80 % of them.
     enough = max(ceil(config.database_pool_max * peak / 80), config.database_pool_min, 2)
