@@ -44,7 +44,9 @@ def read(connection: Connection, now: float | None = None) -> Availability:
     until = min(max(written_until, this_minute - LATE_S), this_minute)
     # The first minute is left out: the service was started somewhere in it.
     first = until if oldest.minute is None else oldest.minute + MINUTE_S
-    if oldest.hour is not None and first - oldest.hour >= HOUR_S:
+    # An hour counts whole when it was over before the minutes begin; in the one with the first minute, a service that
+    # was started at its very end would have been away for all of it.
+    if oldest.hour is not None and (until if oldest.minute is None else oldest.minute) - oldest.hour >= HOUR_S:
         first = oldest.hour
     day = _count(connection, MINUTE_S, max(first, until - DAY_S), until)
     return Availability(now, day, _count(connection, HOUR_S, max(first, until - MONTH_S), until))

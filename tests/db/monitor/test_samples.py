@@ -145,6 +145,14 @@ def test_time_in_which_nobody_could_write_is_not_available(engine: Engine) -> No
     assert (found.day.minutes, found.day.available_minutes) == (28, 10)
 
 
+def test_a_start_just_before_the_hour_is_not_an_hour_away(engine: Engine) -> None:
+    for number in range(59, 63):
+        store(engine, *[a_slice(NOON + 60 * number + 10 * i) for i in range(6)])
+    with engine.begin() as connection:
+        found = availability.read(connection, NOON + 63 * 60 + 5.0)
+    assert [(share.minutes, share.available_minutes) for share in (found.day, found.month)] == [(3, 3), (3, 3)]
+
+
 def test_before_the_first_minute_nothing_is_known(engine: Engine) -> None:
     with engine.begin() as connection:
         found = availability.read(connection, float(NOON))
