@@ -115,7 +115,7 @@ def give_way(engine: Engine) -> None:
 
 
 def vacuum_gives_way(engine: Engine) -> None:
-    """Let what PostgreSQL tidies up by itself give way, too: vacuum and statistics take a core for half a second."""
+    """Let what PostgreSQL tidies up by itself give way, too: a worker of it was seen to take half a core."""
     with engine.connect() as connection:
         for process_id in connection.execute(UPKEEP.autovacuum_workers).scalars():
             scheduling.give_way(process_id)

@@ -143,7 +143,7 @@ class Publisher:
         self._read_counters()
         data = self._source.encoded(self._role, self.started_at, **self._present())
         with self._lock:
-            # Renaming waits for PostgreSQL's writes to the same disk, up to 100 ms; a process at its end has no loop.
+            # Renaming waits for the disk that PostgreSQL writes to, 33 ms under load; a process at its end has no loop.
             if self._stopped:
                 self._file.write_encoded(data)
             else:

@@ -1,7 +1,7 @@
 """Work spread over time, so that requests on the same processors find one of them free.
 
-A fold of half a second's events at 10,000 a second is 80 ms of work. Done at once it takes one of two processors away,
-and requests queue for the other; done in stretches of 2 ms with rests between, it is hardly noticed.
+A fold of half a second's events at 10,000 a second is about 100 ms of work. Done at once it takes one of two processors
+away, and requests queue for the other; so it is done in stretches of 2 ms with rests between.
 """
 
 import time
@@ -10,7 +10,7 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
-# Worked at a stretch before a rest; each rest costs about 0.1 ms of processor time.
+# Worked at a stretch before a rest.
 STRETCH_S = 0.002
 _LOOK_EVERY = 32
 # How long a fold rests in all; the next one begins so much later, and figures are so much older.
