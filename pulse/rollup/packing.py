@@ -86,14 +86,6 @@ def find_waiting(engine: Engine, now: datetime) -> list[tuple[Day, date]]:
     return sorted(due, key=lambda item: item[1]) + sorted(new, key=lambda item: item[1])
 
 
-def pack_all(engine: Engine) -> int:
-    """Pack all that is waiting, without pauses; return how many days."""
-    waiting = find_waiting(engine, datetime.now(UTC))
-    for day, _ in reversed(waiting):
-        pack(engine, day)
-    return len(waiting)
-
-
 def _days(zone_name: str, first_day: date, now: datetime) -> dict[date, tuple[datetime, datetime]]:
     """Return the spans of the local days from the first on that have ended and settled."""
     days, day = {}, first_day

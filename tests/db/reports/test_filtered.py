@@ -18,6 +18,7 @@ from pulse.reports.filters import EVENT_DIMENSIONS, MISSING, VISIT_DIMENSIONS, F
 from pulse.reports.period import Comparison, Granularity, Period
 from pulse.rollup import packing
 from tests.db.reports.conftest import Site, add_site, make_visits
+from tests.db.rollup.conftest import pack_all
 from tests.db.rollup.recount import recount_sessions
 
 Rows = list[dict[str, Any]]
@@ -205,11 +206,11 @@ def test_every_figure_matches_a_recount(
     site.write(*history[::2])
     site.fold()
     if way == "packs and late events":
-        assert packing.pack_all(engine) > 4
+        assert pack_all(engine) > 4
     site.write(*history[1::2])
     site.fold()
     if way == "packs":
-        assert packing.pack_all(engine) > 4
+        assert pack_all(engine) > 4
     period = Period(first.date() + timedelta(days=1), first.date() + timedelta(days=3), timezone, granularity)
     chance = random.Random(timezone)
     for _ in range(8):

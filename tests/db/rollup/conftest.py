@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from sqlalchemy import Engine, text
 
+from pulse.rollup import packing
 from pulse.storage.schema import make_partitions
 
 _BATCH_IDS = iter(range(1, 2**31))
@@ -65,3 +66,11 @@ def rows_of(engine: Engine, query: str, **binds: Any) -> list[Any]:
 def new_project(engine: Engine) -> Callable[..., int]:
     """Make projects by zone name."""
     return lambda zone="UTC": make_project(engine, zone)
+
+
+def pack_all(engine: Engine) -> int:
+    """Pack all that is waiting, without pauses; return how many days."""
+    waiting = packing.find_waiting(engine, datetime.now(UTC))
+    for day, _ in reversed(waiting):
+        packing.pack(engine, day)
+    return len(waiting)

@@ -10,10 +10,10 @@ from sqlalchemy import Engine, text
 from pulse.rollup import packing
 from pulse.rollup.erasure import request_erasure, run_erasures
 from pulse.rollup.fold import fold_once
-from pulse.rollup.packing import Day, Packer, find_waiting, pack, pack_all
+from pulse.rollup.packing import Day, Packer, find_waiting, pack
 from pulse.rollup.reading import Q as FOLD
 from pulse.storage import schema, segments
-from tests.db.rollup.conftest import commit_batch, make_event, rows_of
+from tests.db.rollup.conftest import commit_batch, make_event, pack_all, rows_of
 
 New = Callable[..., int]
 # The three days before the one that is still open, or not settled yet.
