@@ -1,6 +1,7 @@
 """What gunicorn itself sends: answers in one write, and its own errors in the shape of all others."""
 
 import json
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -17,10 +18,12 @@ class SingleWriteResponse(wsgi.Response):  # type: ignore[misc]
 
     _head = b""
     headers_sent: bool
+    # Gunicorn asks it before the application runs; a stop that comes meanwhile would be answered with keep-alive.
+    is_stopping: Callable[[], bool] = staticmethod(lambda: False)
 
     def process_headers(self, headers: list[tuple[str, str]]) -> None:
-        """Close the connection where the application says so; gunicorn passes that header over."""
-        if ("Connection", "close") in headers:
+        """Close the connection where the application says so, whose header gunicorn passes over, or at a stop."""
+        if self.is_stopping() or ("Connection", "close") in headers:
             self.force_close()
         super().process_headers(headers)
 

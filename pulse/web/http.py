@@ -217,6 +217,9 @@ def read_body(environ: dict[str, Any]) -> bytes:
     except (OSError, ParseException):
         body = b""
         length = 1
+    finally:
+        if connection is not None:
+            connection.settimeout(None)  # the wait for the next request has a limit of its own
     if length is not None and len(body) < length:
         environ[UNREAD] = True
         raise BadRequest(f"The body did not arrive whole and well-formed within {BODY_TIMEOUT_S} s.")

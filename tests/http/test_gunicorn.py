@@ -98,18 +98,24 @@ def test_the_wait_for_a_busy_worker_counts(service: RunningService, route: str, 
 
 
 def test_a_worker_that_stops_closes_idle_connections_and_answers_the_others(service: RunningService) -> None:
+    logged = len(service.log.read_text())
     worker = service.processes("web-worker")[0]
-    kept, silent, begun = (socket.create_connection(("127.0.0.1", service.port), timeout=60) for _ in range(3))
-    with kept, silent, begun:
+    connections = [socket.create_connection(("127.0.0.1", service.port), timeout=60) for _ in range(4)]
+    kept, silent, begun, refused = connections
+    with kept, silent, begun, refused:
         for connection in (kept, begun):  # an answer shows that the worker has taken the connection
             connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert b" 200 OK" in connection.recv(65536)
         head = f"POST /api/v1/track/event HTTP/1.1\r\nHost: x\r\n{KEY}Content-Length: {len(EVENT)}\r\n\r\n"
         begun.sendall(head.encode() + EVENT[:20].encode())
+        refused.sendall(head.replace("test_api_key", "unknown").encode())
+        assert b" 401 " in refused.recv(65536)
+        refused.sendall(EVENT[:20].encode())  # what an answered request still sends is no request that has begun
         worker.terminate()
-        assert kept.recv(65536) == silent.recv(65536) == b""
+        assert kept.recv(65536) == silent.recv(65536) == refused.recv(65536) == b""
         begun.sendall(EVENT[20:].encode())
         answer = begun.recv(65536)
         assert b" 200 OK" in answer and b"Connection: close" in answer
     wait_until(lambda: worker.pid not in [found.pid for found in service.processes("web-worker")], 15)
+    assert "ERROR" not in service.log.read_text()[logged:]
     service.await_ready()
