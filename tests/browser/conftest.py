@@ -52,6 +52,15 @@ def page(context: BrowserContext) -> Page:
 
 
 @pytest.fixture
+def problems(page: Page) -> list[str]:
+    """Errors the browser reports: exceptions, and what the Content-Security-Policy stopped."""
+    found: list[str] = []
+    page.on("pageerror", lambda error: found.append(str(error)))
+    page.on("console", lambda message: found.append(message.text) if message.type == "error" else None)
+    return found
+
+
+@pytest.fixture
 def recorder() -> Iterator[Recorder]:
     """A server that keeps what the tracker sends."""
     found, server = recording.start()

@@ -18,15 +18,6 @@ def service() -> Iterator[Service]:
     server.server_close()
 
 
-@pytest.fixture
-def problems(page: Page) -> list[str]:
-    """Errors the browser reports: exceptions, and what the Content-Security-Policy stopped."""
-    found: list[str] = []
-    page.on("pageerror", lambda error: found.append(str(error)))
-    page.on("console", lambda message: found.append(message.text) if message.type == "error" else None)
-    return found
-
-
 def figure(page: Page, label: str) -> str:
     return page.locator(".figure", has_text=label).locator(".value").inner_text()
 

@@ -1,5 +1,6 @@
 """Caches on each side, and a Redis-protocol server that a test may hang, kill and start again."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -68,6 +69,19 @@ def open_cache() -> Iterator[OpenCache]:
     yield open_one
     for found in opened:
         found.close()
+
+
+@pytest.fixture(params=["memory", "redis", "away"])
+def cache(request: pytest.FixtureRequest, open_cache: OpenCache) -> CacheService:
+    """A cache on each side in turn: memory, Redis, and memory in place of a Redis that is away."""
+    if request.param == "memory":
+        return open_cache(None)
+    if request.param == "redis":
+        return open_cache(request.getfixturevalue("valkey_url"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return open_cache(f"redis://127.0.0.1:{port}/0")
 
 
 @pytest.fixture
