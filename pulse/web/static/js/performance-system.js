@@ -179,7 +179,7 @@ export function makeIngestion() {
       const idle = !ingestion.groupCommits;
       const { gauges } = ingestion;
       facts.show([
-        ["Events a second", rate(ingestion.eventsPerSecond)], ["Group commits, 5 min", count(ingestion.groupCommits)],
+        ["Events a second", rate(ingestion.eventsPerSecond)], ["Commits, 5 min", count(ingestion.groupCommits)],
         ["Events a commit", idle ? "–" : `${whole(ingestion.eventsPerGroup.average)}, at most ${count(ingestion.eventsPerGroup.max)}`],
         ["Commit p50", idle ? "–" : ms(ingestion.groupCommitDuration.p50)], ["Commit p99", idle ? "–" : ms(ingestion.groupCommitDuration.p99)],
         ["Fold p99", numberOf(ingestion.foldDuration.p99) ? ms(ingestion.foldDuration.p99) : "–"],
