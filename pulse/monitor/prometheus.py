@@ -142,7 +142,7 @@ def _others(stats: ServiceStats) -> Iterator[Metric]:
         if not name.startswith(known):
             counts.add_metric([name], count)
     yield counts
-    values = GaugeMetricFamily("pulse_gauge", "Present values, by name.", labels=["name"])
+    values = GaugeMetricFamily("pulse_present_value", "Present values, by name.", labels=["name"])
     for name, value in stats.gauges().items():
         values.add_metric([name], value)
     yield values
