@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy.exc import DBAPIError
 
 from pulse.errors import PulseError, Unavailable
-from pulse.monitor import recorder
+from pulse.web.background import Background
 
 log = logging.getLogger("pulse.web")
 
@@ -146,26 +146,15 @@ class Refresher:
     def __init__(self, memories: Sequence[Remembered[Any, Any]], stopping: threading.Event) -> None:
         self._memories = memories
         self._stopping = stopping
-        self._lock = threading.Lock()
-        self._running = False
+        background = Background("refresher", self._run, stopping)
         for memory in memories:
-            memory.on_use = self._wake
-
-    def _wake(self) -> None:
-        with self._lock:
-            if self._running or self._stopping.is_set():
-                return
-            self._running = True
-        threading.Thread(target=self._run, name="refresher", daemon=True).start()
+            memory.on_use = background.begin
 
     def _run(self) -> None:
-        recorder.clear_route()  # it is begun by a request, but not part of it
         while not self._stopping.wait(REFRESH_EVERY_S):
             in_use = [self._refresh(memory) for memory in self._memories]
             if not any(in_use):
                 break
-        with self._lock:
-            self._running = False
 
     def _refresh(self, memory: Remembered[Any, Any]) -> bool:
         try:

@@ -7,9 +7,9 @@ from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 from pulse.errors import PulseError
-from pulse.monitor import recorder
 from pulse.reports.period import Comparison, Granularity
 from pulse.storage.localtime import clock
+from pulse.web.background import Background
 
 log = logging.getLogger("pulse.web")
 
@@ -59,8 +59,7 @@ class Warmer:
         self._answer = answer
         self._timezone_of = timezone_of
         self._stopping = stopping
-        self._lock = threading.Lock()
-        self._running = False
+        self._background = Background("warmer", self._run, stopping)
         self._uses: dict[Question, _Use] = {}
 
     def note(self, question: Question, today: date) -> None:
@@ -72,8 +71,7 @@ class Warmer:
             use = self._uses[question] = _Use(today)
         use.times += 1
         use.asked_on = today
-        if not self._running:
-            self._start()
+        self._background.begin()
 
     def warm(self, now: datetime) -> int:
         """Ask what is due; return how many answers that were."""
@@ -97,15 +95,7 @@ class Warmer:
             self._uses.pop(question, None)
             return False
 
-    def _start(self) -> None:
-        with self._lock:
-            if self._running:
-                return
-            self._running = True
-        threading.Thread(target=self._run, name="warmer", daemon=True).start()
-
     def _run(self) -> None:
-        recorder.clear_route()  # it is begun by a request, but not part of it
         while not self._stopping.wait(LOOK_EVERY_S):
             try:
                 self.warm(datetime.now(UTC))
