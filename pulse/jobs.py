@@ -53,7 +53,7 @@ def list_jobs(engine: Engine, config: Config) -> list[Job]:
     book = plans.PlanBook(files.folder_of(config.data_dir))
     here = config.database_url is None  # PostgreSQL runs on this host
     return [
-        *([Job("vacuum", lambda: vacuum_gives_way(engine), 0.5, "vacuum")] if here else []),
+        *([Job("vacuum", lambda: lower_vacuum_priority(engine), 0.5, "vacuum")] if here else []),
         Job("fold", lambda: fold_all(engine, pacer), FOLD_EVERY_S, "fold"),
         Job("replay", lambda: spool.replay(lambda batch: batches.store(engine, batch)), 1.0, "fold"),
         Job("alerts", lambda: delivery.run(config), 5.0, "watch"),
@@ -106,19 +106,19 @@ def fold_all(engine: Engine, pacer: Pacer) -> None:
             return
 
 
-def give_way(engine: Engine) -> None:
+def lower_session_priority(engine: Engine) -> None:
     """Let the engine's sessions give way to requests as well; for a PostgreSQL that runs on this host."""
 
     @event.listens_for(engine, "connect")
     def lower(session: Any, record: object) -> None:
-        scheduling.give_way(session.info.backend_pid)
+        scheduling.lower_priority(session.info.backend_pid)
 
 
-def vacuum_gives_way(engine: Engine) -> None:
+def lower_vacuum_priority(engine: Engine) -> None:
     """Let what PostgreSQL tidies up by itself give way, too: a worker of it was seen to take half a core."""
     with engine.connect() as connection:
         for process_id in connection.execute(UPKEEP.autovacuum_workers).scalars():
-            scheduling.give_way(process_id)
+            scheduling.lower_priority(process_id)
 
 
 class Worker:
@@ -131,7 +131,7 @@ class Worker:
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT; a second worker waits here until the leader is gone."""
-        scheduling.give_way(0)
+        scheduling.lower_priority(0)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
         while not self._stop.is_set():

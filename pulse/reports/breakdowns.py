@@ -9,7 +9,7 @@ from pulse.reports.overview import percentage
 from pulse.reports.period import Period
 from pulse.reports.visitors import count_joined
 from pulse.storage.sql import load_queries
-from pulse.storage.turns import give_way, read_in_steps
+from pulse.storage.turns import read_in_steps, yield_to_requests
 
 Q = load_queries("breakdowns")
 
@@ -127,7 +127,7 @@ def read_lists(connection: Connection, project_id: int, period: Period, limit: i
     )
     values: defaultdict[str, list[_Value]] = defaultdict(list)
     for row in sorted(read_in_steps(rows, 16), key=lambda row: row.place):
-        give_way()
+        yield_to_requests()
         # An estimate, but never more than there are events; entry and exit pages have sessions alone.
         visitors = min(count_joined(row.sketches, row.lengths), row.events or row.sessions)
         values[row.dimension].append(

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row
 from pulse.reports.period import Period
 from pulse.storage.sketch import estimate
 from pulse.storage.sql import load_queries
-from pulse.storage.turns import give_way, read_in_steps
+from pulse.storage.turns import read_in_steps, yield_to_requests
 
 Q = load_queries("overview")
 
@@ -57,7 +57,7 @@ class Figures:
 
     def count_visitors(self) -> int:
         """Return the distinct visitors: an estimate, but never more than there are events."""
-        give_way()
+        yield_to_requests()
         return min(estimate(self.sketches), self.events)
 
     def to_overview(self) -> Overview:

@@ -15,7 +15,7 @@ from pulse.reports.matching import EVENT_VALUES, passing
 from pulse.reports.period import Period
 from pulse.storage.columns import Column, Columns
 from pulse.storage.localtime import epoch_us
-from pulse.storage.turns import give_way
+from pulse.storage.turns import yield_to_requests
 
 Array = NDArray[Any]
 _MINUTE_US = 60_000_000
@@ -114,7 +114,7 @@ class Scan:
             hits = _choose(self._event_filters, lambda one: _event_column(found, one))
             pageviews, events = _count_hits(found, hits)
             passes = events > 0 if passes is None else passes & (events > 0)
-        give_way()
+        yield_to_requests()
         chosen = np.flatnonzero(passes) if passes is not None else np.arange(found.visits)
         if len(chosen):
             self._add_visits(found, starts_at, chosen, pageviews, events)
@@ -150,7 +150,7 @@ class Scan:
             places = tally.place(missing if value is None else value for value in column.values)
             tally.add(places, codes, sessions=None, pageviews=views)
             tally.sample(places[codes[sampled]], visitors)
-            give_way()
+            yield_to_requests()
 
     def _add_events(self, found: Columns, chosen: Array, passes: Array | None, hits: Array | None) -> None:
         figures = found.figures
@@ -168,7 +168,7 @@ class Scan:
         if hits is not None:
             visitors = visitors[hits[sampled]]
             sampled &= hits
-        give_way()
+        yield_to_requests()
         for name in _OF_EVENTS:
             column_name, value_of = EVENT_VALUES[name]
             column, tally = found.dimensions[column_name], self._tallies[name]
@@ -178,7 +178,7 @@ class Scan:
             tally.sample(places[column.codes[sampled]], visitors)
             if name == "page":
                 self._add_entries(found, chosen, hits, places)
-            give_way()
+            yield_to_requests()
 
     def _add_entries(self, found: Columns, chosen: Array, hits: Array | None, places: Array) -> None:
         """Count the visits on the page each began on, where that pageview passes."""
@@ -200,7 +200,7 @@ class Scan:
         for name, tally in self._tallies.items():
             counted = "events" if name in _OF_EVENTS else "sessions"
             lists[name] = tally.top(self._limit, _ORDER.get(name, "pageviews"), counted, mask)
-            give_way()
+            yield_to_requests()
         return Counted(total._replace(duration_s=self._duration_ms / 1000), buckets, lists)
 
 

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from pulse.storage.turns import give_way
+from pulse.storage.turns import yield_to_requests
 
 # The columns of table sessions that are dimensions, and those of the events in them.
 VISIT_DIMENSIONS = (
@@ -135,11 +135,11 @@ def from_arrays(arrays: Mapping[str, str | None]) -> Columns:
     read = {}
     for name in (*VISIT_ARRAYS[:6], "number", "is_entry"):
         read[name] = _read_numbers(arrays[name])
-        give_way()
+        yield_to_requests()
     dimensions: dict[str, Column] = {}
     for name in VISIT_DIMENSIONS:
         dimensions[name] = to_column(_read(arrays[name]))
-        give_way()
+        yield_to_requests()
     # The entry first, so that one number a visit tells whether it is there.
     order = np.argsort(read["number"] * 2 + 1 - read["is_entry"], kind="stable")
     for name in EVENT_DIMENSIONS:
@@ -148,7 +148,7 @@ def from_arrays(arrays: Mapping[str, str | None]) -> Columns:
         else:
             column = to_column(_read(arrays[name]))
         dimensions[name] = column._replace(codes=column.codes[order])
-        give_way()
+        yield_to_requests()
     visits = len(read["visitor"])
     held = np.bincount(read["number"], minlength=visits)
     enters = np.bincount(read["number"], read["is_entry"], minlength=visits).astype(np.uint8)

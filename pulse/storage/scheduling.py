@@ -17,7 +17,7 @@ _ATTRIBUTES = struct.Struct("IIQiIQQQ")  # struct sched_attr, first version
 _SCHED_OTHER = 0
 
 
-def give_way(thread_id: int) -> None:
+def lower_priority(thread_id: int) -> None:
     """Let a thread, or a process of one thread, give way; 0 is the calling thread, and those that it starts later.
 
     Does what the system and its rights allow, and no more: the work gets done all the same.

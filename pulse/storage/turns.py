@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import CursorResult, Row
 
 
-def give_way() -> None:
+def yield_to_requests() -> None:
     """Let other requests of the process have their turn: called between steps of a few milliseconds.
 
     In web workers both sleeps are gevent's. One of 0 comes back before sockets are looked at; one that is over at once
@@ -22,4 +22,4 @@ def read_in_steps(rows: CursorResult[Any], size: int) -> Iterator[Row[Any]]:
     """Give out a result's rows, giving way after `size` of them: a kilobyte takes a microsecond to be read."""
     for some in rows.partitions(size):
         yield from some
-        give_way()
+        yield_to_requests()

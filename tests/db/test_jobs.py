@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 from sqlalchemy import Engine, text
 
-from pulse.jobs import UPKEEP, vacuum_gives_way
+from pulse.jobs import UPKEEP, lower_vacuum_priority
 from pulse.storage.scheduling import NICENESS
 from tests.running import wait_until
 
@@ -35,7 +35,7 @@ def slow_vacuum(engine: Engine) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("slow_vacuum")
-def test_autovacuum_gives_way(engine: Engine) -> None:
+def test_autolower_vacuum_priority(engine: Engine) -> None:
     def niceness() -> dict[int, int]:
         with engine.connect() as connection:
             workers = connection.execute(UPKEEP.autovacuum_workers).scalars().all()
@@ -46,7 +46,7 @@ def test_autovacuum_gives_way(engine: Engine) -> None:
         return found
 
     def gives_way() -> bool:
-        vacuum_gives_way(engine)
+        lower_vacuum_priority(engine)
         return NICENESS in niceness().values()
 
     wait_until(gives_way)

@@ -10,15 +10,15 @@ def test_a_request_that_arrives_during_a_step_has_its_turn_after_it() -> None:
         from gevent import monkey; monkey.patch_all()
         import os, socket
         import gevent
-        from pulse.storage.turns import give_way
+        from pulse.storage.turns import yield_to_requests
 
         near, far = socket.socketpair()
         taken = []
         gevent.spawn(lambda: [taken.append(far.recv(1)) for _ in range(20)])
-        give_way()
+        yield_to_requests()
         for step in range(1, 21):
             os.write(near.fileno(), b"x")
-            give_way()
+            yield_to_requests()
             assert len(taken) == step, (len(taken), step)
     """
     done = subprocess.run(
