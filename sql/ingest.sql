@@ -5,6 +5,15 @@ SELECT store_events(
     :batch_id, CAST(:writer AS uuid), :events, CAST(:plain AS json), CAST(:claiming AS json)
 );
 
+-- name: copy_events
+-- Rows of the group just named, as lines; follows `store` in the same transaction.
+COPY events (
+    batch_id, occurred_at, visitor, session_key, id, project_id, client_session, event_type, channel, device,
+    engagement_ms, screen_width, screen_height, viewport_width, viewport_height, event_name, hostname, path,
+    referrer, source, utm_source, utm_medium, utm_campaign, utm_term, utm_content, country, region, city, browser,
+    browser_version, os, os_version, language, timezone, custom_data
+) FROM STDIN (FORMAT csv, NULL 'null', ESCAPE '\');
+
 -- name: is_stored
 -- Whether a group whose answer was lost had been committed after all.
 SELECT count(*) FROM ingest_batches WHERE id = :batch_id AND writer = CAST(:writer AS uuid);

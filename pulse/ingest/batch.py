@@ -1,17 +1,29 @@
-"""One group of events on its way to PostgreSQL: what is sent, and how its outcome is read."""
+"""One group of events on its way to PostgreSQL: what is sent, and how its outcome is read.
+
+Many rows are sent as lines of COPY, which PostgreSQL takes in half the time (7 instead of 12 µs a row) but which costs
+a second round trip; a line is what msgspec makes of the row's values as a JSON array: read as CSV with a backslash for
+escapes it means the same, as long as it escapes nothing but quotation marks and backslashes.
+"""
 
 import time
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
 import msgspec
+from msgspec import UNSET
+from msgspec.structs import astuple
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
+from pulse.ingest.pipeline import EventRow
+from pulse.storage.green_copy import followed_by_copy
 from pulse.storage.patience import Unanswered
 from pulse.storage.sql import load_queries
 
 Q = load_queries("ingest")
+_COPY = str(Q.copy_events)
+
+encode = msgspec.json.Encoder().encode
 
 _COUNT_MASK = 0xFFFFF
 _UNIQUE_VIOLATION = "23505"
@@ -22,7 +34,8 @@ _ROW_FAULTS = ("22", "23")
 class Batch(msgspec.Struct, gc=False):
     """A group commit: `rows` are a JSON array of event rows; `claiming` are those with an id that its client chose.
 
-    Either is empty text when there are none. (`id`, `writer`) makes storing it idempotent.
+    Rows that come in numbers are `lines` of COPY instead, each after the batch's id. Any of the three is empty when
+    there are none. (`id`, `writer`) makes storing it idempotent.
     """
 
     id: int
@@ -30,6 +43,7 @@ class Batch(msgspec.Struct, gc=False):
     events: int
     rows: str = ""
     claiming: str = ""
+    lines: bytes = b""
 
 
 class BatchIds:
@@ -78,11 +92,18 @@ def store(engine: Engine, batch: Batch) -> None:
 def split(batch: Batch) -> list[Batch]:
     """Return a batch of its own for each row, the same ones whenever it is asked: storing them stays idempotent."""
     parts: list[Batch] = []
+
+    def next_part() -> Batch:
+        writer = uuid5(UUID(batch.writer), f"{batch.id}/{len(parts)}")
+        parts.append(Batch(batch.id & ~_COUNT_MASK | writer.int & _COUNT_MASK, str(writer), 1))
+        return parts[-1]
+
     for field in ("rows", "claiming"):
         for row in msgspec.json.decode(getattr(batch, field) or "[]", type=list[msgspec.Raw]):
-            writer = uuid5(UUID(batch.writer), f"{batch.id}/{len(parts)}")
-            batch_id = batch.id & ~_COUNT_MASK | writer.int & _COUNT_MASK
-            parts.append(Batch(batch_id, str(writer), 1, **{field: f"[{bytes(row).decode()}]"}))
+            setattr(next_part(), field, f"[{bytes(row).decode()}]")
+    for line in batch.lines.splitlines():
+        part = next_part()
+        part.lines = join_lines(part.id, [line.partition(b",")[2]])
     return parts
 
 
@@ -96,7 +117,11 @@ def parameters_of(batch: Batch) -> dict[str, Any]:
 
 def _execute(engine: Engine, batch: Batch) -> None:
     with engine.begin() as connection:
-        connection.execute(Q.store, parameters_of(batch))
+        if batch.lines:
+            with followed_by_copy(connection, _COPY, batch.lines):
+                connection.execute(Q.store, parameters_of(batch))
+        else:
+            connection.execute(Q.store, parameters_of(batch))
 
 
 def is_stored(engine: Engine, batch: Batch) -> bool:
@@ -118,3 +143,20 @@ def first_line(error: DBAPIError) -> str:
 def join_rows(rows: list[str]) -> str:
     """Return encoded rows as one JSON array, empty text when there are none."""
     return f"[{','.join(rows)}]" if rows else ""
+
+
+def line_of(row: EventRow) -> bytes | None:
+    """Return the row as a line of COPY without its batch's id; None if it has to go as JSON."""
+    *values, custom_data = astuple(row)
+    data = None if custom_data is UNSET else bytes(custom_data).decode()
+    line = encode((*values, data))[1:-1]
+    # Escaped control characters mean something else in CSV; rare, so that looking for them must cost little.
+    if b"\\" in line and b"\\" in line.replace(b"\\\\", b"").replace(b'\\"', b""):
+        return None
+    return line
+
+
+def join_lines(batch_id: int, lines: list[bytes]) -> bytes:
+    """Return the lines with their batch's id, empty when there are none."""
+    start = b"%d," % batch_id
+    return start + (b"\n" + start).join(lines) + b"\n" if lines else b""

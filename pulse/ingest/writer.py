@@ -6,7 +6,6 @@ import time
 from collections import Counter, deque
 from datetime import UTC, datetime
 
-import msgspec
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -33,17 +32,27 @@ PROBE_EVERY_S = 0.5
 PROBE_AT_MOST_EVERY_S = 8.0
 DROPS_EVERY_S = 1.0
 
-_encode = msgspec.json.Encoder().encode
+# From so many events of one request on they are copied: the second round trip costs less than it saves.
+COPY_FROM = 10
 
 
 class _Submission:
-    """The encoded rows of one request, with the outcome its caller waits for; the ids of `claiming` are clients'."""
+    """The encoded rows of one request, with the outcome its caller waits for; see Batch for the three kinds."""
 
-    __slots__ = ("claiming", "done", "error", "events", "rows")
+    __slots__ = ("claiming", "done", "error", "events", "lines", "rows")
 
     def __init__(self, accepted: list[Accepted]) -> None:
-        self.rows = [_encode(row).decode() for row, client_id in accepted if not client_id]
-        self.claiming = [_encode(row).decode() for row, client_id in accepted if client_id]
+        self.rows: list[str] = []
+        self.claiming: list[str] = []
+        self.lines: list[bytes] = []
+        are_many = len(accepted) >= COPY_FROM
+        for row, client_id in accepted:
+            if client_id:
+                self.claiming.append(batches.encode(row).decode())
+            elif are_many and (line := batches.line_of(row)) is not None:
+                self.lines.append(line)
+            else:
+                self.rows.append(batches.encode(row).decode())
         self.events = len(accepted)
         self.done = threading.Event()
         self.error: Exception | None = None
@@ -203,9 +212,11 @@ class GroupWriter:
     def _make_batch(self, group: list[_Submission]) -> Batch:
         rows = [row for submission in group for row in submission.rows]
         claiming = [row for submission in group for row in submission.claiming]
+        lines = [line for submission in group for line in submission.lines]
+        batch_id = self._ids.next()
         return Batch(
-            self._ids.next(), self._ids.writer, len(rows) + len(claiming),
-            batches.join_rows(rows), batches.join_rows(claiming),
+            batch_id, self._ids.writer, len(rows) + len(claiming) + len(lines),
+            batches.join_rows(rows), batches.join_rows(claiming), batches.join_lines(batch_id, lines),
         )  # fmt: skip
 
     def _go_away(self, error: Exception) -> None:
@@ -243,6 +254,6 @@ class GroupWriter:
         ]
         try:
             with self._engine.begin() as connection:
-                connection.execute(batches.Q.count_drops, {"drops": _encode(rows).decode()})
+                connection.execute(batches.Q.count_drops, {"drops": batches.encode(rows).decode()})
         except (DBAPIError, PoolTimeoutError):
             self._drops.update(drops)

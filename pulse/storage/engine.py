@@ -11,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from pulse.config import Config
 from pulse.errors import Unavailable
+from pulse.storage.green_copy import CopyingCursor
 from pulse.storage.patience import patient_connection
 from pulse.storage.pool import PoolStatus, PulsePool
 from pulse.storage.replica import ReplicaWatch
@@ -57,6 +58,7 @@ def build_engine(
             "application_name": application_name,
             "connect_timeout": 5,
             "connection_factory": patient_connection(statement_timeout_ms),
+            "cursor_factory": CopyingCursor,
             "keepalives_idle": 30,
             "tcp_user_timeout": 15_000,  # a host that is gone, or a network that swallows packets
             "options": " ".join(f"-c {name}={value}" for name, value in server_settings.items()),

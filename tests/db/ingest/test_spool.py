@@ -173,15 +173,17 @@ def test_with_a_standby_in_its_place(
 
 def test_an_event_that_postgresql_refuses_costs_no_other(writer: GroupWriter, engine: Engine, spool: Spool) -> None:
     far = row(occurred_at=datetime.now(UTC) + timedelta(days=4000))  # no partition
-    good = [row() for _ in range(4)]
+    good = [row() for _ in range(6)]
     numbers = BatchIds()
 
-    def keep(rows: list[Accepted], claiming: list[Accepted]) -> None:
+    def keep(rows: list[Accepted], claiming: list[Accepted], copied: list[Accepted]) -> None:
         fields = [[json.loads(batches.msgspec.json.encode(found.row)) for found in part] for part in (rows, claiming)]
-        spool.append(Batch(numbers.next(), numbers.writer, len(rows) + len(claiming), *map(json.dumps, fields)))
+        number, events = numbers.next(), len(rows) + len(claiming) + len(copied)
+        lines = batches.join_lines(number, [batches.line_of(found.row) or b"" for found in copied])
+        spool.append(Batch(number, numbers.writer, events, *map(json.dumps, fields), lines=lines))
 
-    keep([good[0], far], [good[1], good[2], good[2]])
-    keep([good[3]], [])
+    keep([good[0], far], [good[1], good[2], good[2]], [good[4]])
+    keep([good[3]], [], [good[5]])
     before = shared.collect().counts.get("spool_refused_events", 0)
     tries = 0
 
@@ -204,7 +206,7 @@ def test_an_event_that_postgresql_refuses_costs_no_other(writer: GroupWriter, en
 
     beyond = row(occurred_at=datetime.now(UTC) + timedelta(days=6000))
     good.append(row())
-    keep([beyond, good[-1]], [])
+    keep([good[-1]], [], [beyond])
     replay(engine, spool)
     replay(engine, spool)
     assert ids(engine) == sorted(accepted.row.id for accepted in [*good, far])

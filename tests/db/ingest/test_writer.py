@@ -35,6 +35,29 @@ def test_everything_handed_in_by_many_is_committed_once(writer: GroupWriter, eng
     assert total == sum(map(len, rows)) and groups <= len(rows)
 
 
+def test_many_events_of_one_request_are_stored_whatever_their_text(writer: GroupWriter, engine: Engine) -> None:
+    names = ["plain", 'a "quoted", one', "back\\slash", "line\nend", "null", "é\u2028"] * 3
+    chosen = row(event_name="chosen by a client")
+    writer.submit([*(row(event_name=name) for name in names), Accepted(chosen.row, True)])
+    writer.submit([Accepted(chosen.row, True)])  # again
+    with engine.connect() as connection:
+        stored = connection.execute(text("SELECT event_name FROM events")).scalars().all()
+        batch_of = connection.execute(text("SELECT DISTINCT batch_id FROM events")).scalars().all()
+        counted = connection.execute(text("SELECT id FROM ingest_batches WHERE events = 19")).scalars().all()
+    assert sorted(stored) == sorted([*names, "chosen by a client"])
+    assert batch_of == counted and len(batch_of) == 1
+
+
+def test_many_with_a_bad_row_are_refused_and_others_stored(writer: GroupWriter, engine: Engine) -> None:
+    far = row(occurred_at=datetime.now(UTC) + timedelta(days=4000))
+    good = [row() for _ in range(30)]
+    parts = good[:15], [*(row() for _ in range(15)), far], good[15:]
+    with ThreadPoolExecutor(3) as threads:
+        done = [threads.submit(writer.submit, part) for part in parts]
+    assert [isinstance(each.exception(), Unavailable) for each in done] == [False, True, False]
+    assert ids(engine) == sorted(accepted.row.id for accepted in good)
+
+
 def test_one_bad_row_costs_its_own_request_only(writer: GroupWriter, engine: Engine) -> None:
     far = datetime.now(UTC) + timedelta(days=4000)  # no partition: PostgreSQL refuses it
     outcomes: dict[str, bool] = {}
@@ -59,10 +82,13 @@ def test_one_bad_row_costs_its_own_request_only(writer: GroupWriter, engine: Eng
 def test_storing_a_batch_again_stores_nothing_again(engine: Engine, writer: GroupWriter) -> None:
     batch_ids = batches.BatchIds()
     rows = json.dumps([json.loads(batches.msgspec.json.encode(row().row))])
-    batch = batches.Batch(batch_ids.next(), batch_ids.writer, 1, rows)
+    line = batches.line_of(row().row)
+    assert line is not None
+    number = batch_ids.next()
+    batch = batches.Batch(number, batch_ids.writer, 2, rows, lines=batches.join_lines(number, [line]))
     for _ in range(3):
         batches.store(engine, batch)
-    assert len(ids(engine)) == 1 and batches.is_stored(engine, batch)
+    assert len(ids(engine)) == 2 and batches.is_stored(engine, batch)
 
 
 def test_a_try_that_is_still_under_way_when_its_connection_is_lost_counts(
