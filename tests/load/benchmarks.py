@@ -44,10 +44,10 @@ class Bench(NamedTuple):
         return shlex.split({SHORT: self.short, USUAL: self.usual, FULL: self.full}[form])
 
 
-_RATES = "--rate 5000 --rate 10000 --rate 20000"
+_RATES = "--rate 10000 --rate 20000 --rate 25000"
 BENCHES = {
     "ingest": Bench(
-        "bench_ingest", f"--runs 3 --warmup 5 --steady 20 --closed 5 {_RATES}", _RATES,
+        "bench_ingest", f"--runs 3 --warmup 5 --steady 20 --closed 5 --soak 600 {_RATES}", f"--soak 600 {_RATES}",
         f"--runs 1 --warmup 3 --steady 15 --closed 4 {_RATES}",
     ),  # fmt: skip
     "reports": Bench(
