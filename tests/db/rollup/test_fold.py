@@ -126,7 +126,7 @@ def _fold_and_die(config: Config, number: int, hook: str) -> bool:
     return left < 0
 
 
-@pytest.mark.parametrize("point", ["take_sessions", "put_sessions", "write_tally"])
+@pytest.mark.parametrize("point", ["take_sessions", "put_sessions", "write_summaries"])
 def test_a_process_that_dies_between_steps_folds_again(
     engine: Engine, new_project: Callable[..., int], monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
