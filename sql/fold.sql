@@ -198,7 +198,7 @@ ON CONFLICT (project_id, slot_at, path) DO UPDATE SET
     last_at = greatest(s.last_at, excluded.last_at),
     pageviews = s.pageviews + excluded.pageviews,
     events = s.events + excluded.events,
-    visitors = excluded.visitors;
+    visitors = CASE WHEN excluded.visitors = '' THEN s.visitors ELSE excluded.visitors END;
 
 -- name: mark_folded
 -- In the transaction that counted their events.

@@ -4,13 +4,14 @@ What a fold reads and stores is in COPY's binary form: PostgreSQL writes and rea
 and text that only passes through is never looked at. A field is its length in four bytes and its content; `NOTHING` is
 the field of a NULL. Times are microseconds since 2000.
 
-What is made here goes in the text form: rows are lists of fields, `NULL` is \\N, and a backslash, tab or line end is
-escaped.
+In the text form rows are lists of fields, `NULL` is \\N, and a backslash, tab or line end is escaped: as good for what
+is made here.
 """
 
 import struct
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from datetime import date
 from functools import lru_cache
 from itertools import chain, islice
 from typing import IO, Any, cast
@@ -27,17 +28,13 @@ _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _LETTERS = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _END = b"\xff\xff"
-_length = struct.Struct(">i")
+_FIRST_DAY = date(2000, 1, 1).toordinal()
+_length, _date, _time = struct.Struct(">i"), struct.Struct(">ii"), struct.Struct(">iq")
 
 
 def encode(text: str) -> str:
     """Return text as a field of the text form."""
     return text.translate(_ESCAPES)
-
-
-def encode_bytes(data: bytes) -> str:
-    """Return bytes as a field of type bytea."""
-    return "\\\\x" + data.hex()
 
 
 def decode(field: str) -> str:
@@ -65,6 +62,16 @@ def pack_texts(texts: Iterable[str | None]) -> bytes:
 def pack_bytes(data: bytes) -> bytes:
     """Return a binary field."""
     return _length.pack(len(data)) + data
+
+
+def pack_time(at_us: int) -> bytes:
+    """Return microseconds since 1970 as a binary field."""
+    return _time.pack(8, at_us - EPOCH_US)
+
+
+def pack_date(day: date) -> bytes:
+    """Return a day as a binary field."""
+    return _date.pack(4, day.toordinal() - _FIRST_DAY)
 
 
 def unpack(fields: bytes) -> list[bytes | None]:

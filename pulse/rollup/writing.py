@@ -4,19 +4,29 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import accumulate, chain
+from struct import Struct
 from typing import NamedTuple
 
 import msgspec
 from sqlalchemy import Connection
 
 from pulse.rollup import spans
-from pulse.rollup.copying import NULL, array, copy_in, encode, encode_bytes, insert_rows, read_rows
+from pulse.rollup.copying import (
+    NOTHING,
+    array,
+    insert_rows,
+    pack_bytes,
+    pack_date,
+    pack_texts,
+    pack_time,
+    read_rows,
+)  # fmt: skip
 from pulse.rollup.pace import Pace
 from pulse.rollup.reading import Q
 from pulse.rollup.sessions import COLUMNS, GAP_US, Group, Session
 from pulse.rollup.summaries import SLOT_US, TOTAL, LiveRow, Row, Summaries
 from pulse.storage import sketch
-from pulse.storage.localtime import from_epoch_us
+from pulse.storage.localtime import epoch_us, from_epoch_us
 
 # Sessions are looked for this far back from their next event; a session that never pauses is cut there. Bounds the
 # partitions that a fold searches to three.
@@ -30,9 +40,11 @@ OTHER = "(other)"
 VALUE_MAX_BYTES = 2000
 
 _STAGE = (
-    "kind", "project_id", "at", "day", "dimension", "value", "last_at",
-    "pageviews", "events", "sessions", "bounces", "duration_ms", "visitors",
+    "kind", "project_id", "pageviews", "events", "sessions", "bounces", "duration_ms", "at", "day", "last_at",
+    "dimension", "value", "visitors",
 )  # fmt: skip
+# A row of it up to the first field that may be NULL.
+_STAGED = Struct(">hi1siiiqiqiqiqiq")
 
 
 class Wanted(msgspec.Struct, gc=False):
@@ -117,7 +129,7 @@ def write_summaries(connection: Connection, summaries: Summaries, pace: Pace | N
     if not stage:
         return
     connection.execute(Q.make_stage)
-    copy_in(connection, "fold_stage", _STAGE, stage)
+    insert_rows(connection, "fold_stage", _STAGE, stage)
     connection.execute(Q.add_daily)
     connection.execute(Q.add_hourly)
     if summaries.live:
@@ -136,7 +148,7 @@ def clip(value: str) -> str:
 
 def _stage_daily(
     connection: Connection, summaries: Summaries, pace: Pace
-) -> tuple[dict[Key, Row], list[list[str]]]:
+) -> tuple[dict[Key, Row], list[bytes]]:
     """Return what is added to the days, and that as rows to stage."""
     rows: dict[Key, Row] = {}
     for (project_id, day), dimensions in summaries.days.items():
@@ -152,10 +164,10 @@ def _stage_daily(
                     rows[key] = row
     sketches = _load_daily(connection, rows)
     rows = _limit_values(connection, rows, sketches)
-    return rows, [_stage_row("d", key, rows[key], sketches.get(key)) for key in pace.spread(rows)]
+    return rows, [_stage_row(b"d", key, rows[key], sketches.get(key)) for key in pace.spread(rows)]
 
 
-def _stage_spans(connection: Connection, length: str, days: dict[Key, Row]) -> list[list[str]]:
+def _stage_spans(connection: Connection, length: str, days: dict[Key, Row]) -> list[bytes]:
     """Return what late days add to their weeks or months, where those are added up: nearly always nothing."""
     starts = spans.find_of_days(connection, length, {key[:2] for key in days}, datetime.now(UTC))
     if not starts:
@@ -167,19 +179,27 @@ def _stage_spans(connection: Connection, length: str, days: dict[Key, Row]) -> l
     keys = [key._asdict() for key, row in rows.items() if row.crowds]
     found = spans.read_sketches(connection, length, keys)
     sketches = {Key(one.project_id, one.day, one.dimension, one.value): bytes(one.visitors) for one in found}
-    return [_stage_row(length[0], key, rows[key], sketches.get(key)) for key in sorted(rows)]
+    return [_stage_row(length[:1].encode(), key, rows[key], sketches.get(key)) for key in sorted(rows)]
 
 
-def _stage_row(kind: str, key: Key, row: Row, visitors: bytes | None) -> list[str]:
+def _stage_row(kind: bytes, key: Key, row: Row, visitors: bytes | None) -> bytes:
     lg_k = sketch.HEADLINE_LG_K if key.dimension == TOTAL else sketch.DIMENSION_LG_K
-    place = [NULL, key.day.isoformat(), key.dimension, encode(key.value), NULL]
-    return [kind, str(key.project_id), *place, *_figures(row, visitors, lg_k)]
+    place = NOTHING, pack_date(key.day), NOTHING, pack_texts((key.dimension, key.value))
+    return b"".join((_head(kind, key.project_id, row), *place, _add_crowds(visitors, row, lg_k)))
 
 
-def _figures(row: Row, visitors: bytes | None, lg_k: int) -> list[str]:
-    data = sketch.add_visitors(visitors or sketch.EMPTY, chain(*row.crowds), lg_k) if row.crowds else sketch.EMPTY
-    counts = row.pageviews, row.events, row.sessions, row.bounces, row.duration_ms
-    return [*map(str, counts), encode_bytes(data)]
+def _head(kind: bytes, project_id: int, row: Row | LiveRow) -> bytes:
+    sums = (row.sessions, row.bounces, row.duration_ms) if isinstance(row, Row) else (0, 0, 0)
+    numbers = row.pageviews, row.events, *sums
+    return _STAGED.pack(len(_STAGE), 1, kind, 4, project_id, *chain.from_iterable((8, number) for number in numbers))
+
+
+def _add_crowds(visitors: bytes | None, row: Row | LiveRow, lg_k: int) -> bytes:
+    """Return the field of a row's sketch with its crowds counted in; empty where it stays as it is."""
+    data = sketch.EMPTY
+    if row.crowds:
+        data = sketch.add_visitors(visitors or sketch.EMPTY, chain(*row.crowds), lg_k)
+    return pack_bytes(sketch.EMPTY if data == visitors else data)
 
 
 def _load_daily(connection: Connection, rows: dict[Key, Row]) -> dict[Key, bytes | None]:
@@ -222,19 +242,21 @@ def _limit_values(
     return limited | others
 
 
-def _stage_hourly(connection: Connection, summaries: Summaries) -> list[list[str]]:
+def _stage_hourly(connection: Connection, summaries: Summaries) -> list[bytes]:
     rows = {key: row for key, row in summaries.hours.items() if not row.is_nothing()}
     keys = [{"project_id": project_id, "starts_at": starts_at} for project_id, starts_at in rows]
     found = connection.execute(Q.read_hourly, {"keys": msgspec.json.encode(keys).decode()})
     sketches = {(row[0], row[1]): bytes(row[2]) for row in found}
-    return [
-        ["h", str(key[0]), key[1].isoformat(), *[NULL] * 4,
-         *_figures(rows[key], sketches.get(key), sketch.HEADLINE_LG_K)]
-        for key in sorted(rows)
-    ]  # fmt: skip
+    staged = []
+    for key, row in rows.items():
+        project_id, starts_at = key
+        place = pack_time(epoch_us(starts_at)), NOTHING * 4
+        visitors = _add_crowds(sketches.get(key), row, sketch.HEADLINE_LG_K)
+        staged.append(b"".join((_head(b"h", project_id, row), *place, visitors)))
+    return staged
 
 
-def _stage_live(connection: Connection, summaries: Summaries, pace: Pace) -> list[list[str]]:
+def _stage_live(connection: Connection, summaries: Summaries, pace: Pace) -> list[bytes]:
     if not summaries.live:
         return []
     rows: dict[tuple[int, datetime, str], LiveRow] = {}
@@ -248,10 +270,10 @@ def _stage_live(connection: Connection, summaries: Summaries, pace: Pace) -> lis
     found = connection.execute(Q.read_live, {"keys": msgspec.json.encode(keys).decode()})
     sketches = {(row[0], row[1], row[2]): bytes(row[3]) for row in found}
     staged = []
-    for key in pace.spread(sorted(rows)):
+    for key in pace.spread(rows):
+        project_id, slot_at, path = key
         row = rows[key]
-        visitors = sketch.add_visitors(sketches.get(key, sketch.EMPTY), chain(*row.crowds), sketch.LIVE_LG_K)
-        figures = [str(row.pageviews), str(row.events), "0", "0", "0", encode_bytes(visitors)]
-        last_at = from_epoch_us(row.last_us).isoformat()
-        staged.append(["l", str(key[0]), key[1].isoformat(), NULL, NULL, encode(key[2]), last_at, *figures])
+        place = pack_time(epoch_us(slot_at)), NOTHING, pack_time(row.last_us), NOTHING, pack_texts((path,))
+        visitors = _add_crowds(sketches.get(key), row, sketch.LIVE_LG_K)
+        staged.append(b"".join((_head(b"l", project_id, row), *place, visitors)))
     return staged
