@@ -1,9 +1,8 @@
 -- Folding committed batches into sessions and summaries. Blocks marked "wire" are run as COPY (…) TO STDOUT.
 
 -- name: begin_fold
--- One folder or rebuild at a time, for sketches are merged outside the database; waits as long as the statement may run. All that a fold looks up it finds by key: a young partition without statistics must not be scanned instead. Times pass through as PostgreSQL's own text.
+-- One folder or rebuild at a time, for sketches are merged outside the database; waits as long as the statement may run. All that a fold looks up it finds by key: a young partition without statistics must not be scanned instead.
 SELECT set_config('lock_timeout', '0', true), set_config('enable_seqscan', 'off', true),
-       set_config('datestyle', 'ISO', true), set_config('timezone', 'UTC', true),
        pg_advisory_xact_lock(7204461150981872);
 
 -- name: begin_rebuild

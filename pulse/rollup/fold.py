@@ -45,8 +45,8 @@ def fold_once(engine: Engine, max_events: int = 20_000, pacer: Pacer | None = No
         if not claim.batches:
             return FoldResult(0, 0, 0.0)
         pace = pacer.begin(claim.events, claim.lag_s) if pacer else Pace()
-        rows = read_events(connection, claim.batches)
-        events = [event for piece in pace.slices(rows) for event in map(to_event, piece)]
+        pieces = pace.slices(read_events(connection, claim.batches))
+        events = [event for rows in pieces for event in map(to_event, rows)]
         fold_events(connection, events, pace)
         connection.execute(Q.mark_folded, {"batches": array(claim.batches)})
     if pacer:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from itertools import repeat
 from typing import Any
-from uuid import UUID
 
 import numpy as np
 
@@ -79,7 +78,7 @@ class Rows:
         paths = [pack_texts([decode(path)]) for path in catalogue.paths]
         return list(map(Event, *(
             pick(sessions.key.tolist(), session), (day.at_ms[start:] * 1000).tolist(),
-            [UUID(text).bytes for text in day.ids[start:]], sessions.visitor[session].tolist(),
+            [bytes.fromhex(text.replace("-", "")) for text in day.ids[start:]], sessions.visitor[session].tolist(),
             repeat(self.project_id, len(session)), repeat(True, len(session)), pick(kinds, head),
             pick(paths, day.path[start:]), pick(_fields(origins, reading.ORIGIN), self._origin[start:]),
             pick(_fields(catalogue.places, reading.PLACE), sessions.place[session]),
