@@ -1,6 +1,6 @@
 """Work spread over time, so that requests on the same processors find one of them free.
 
-A fold of half a second's events at 10,000 a second is about 100 ms of work. Done at once it takes one of two processors
+A fold of half a second's events at 10,000 a second is about 60 ms of work. Done at once it takes one of two processors
 away, and requests queue for the other; so it is done in stretches of 2 ms with rests between.
 """
 

@@ -182,12 +182,23 @@ class Session:
 class Group:
     """The new events of one key, and the sessions of that key which they may join."""
 
-    __slots__ = ("events", "gap_us", "sessions")
+    __slots__ = ("_span", "events", "gap_us", "sessions")
 
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.sessions: list[Session] = []
         self.gap_us = GAP_US
+        self._span: tuple[int, int] | None = None
+
+    def span(self) -> tuple[int, int]:
+        """Return when a session must end at the earliest, and begin at the latest, to be joined by any of the events.
+
+        Asked for when all events are there: the answer is kept.
+        """
+        if self._span is None:
+            times = [event.at_us for event in self.events]
+            self._span = min(times) - self.gap_us, max(times) + self.gap_us
+        return self._span
 
     def connect(self) -> list[Session]:
         """Return every session there is now, in order.

@@ -109,8 +109,7 @@ def _list_keys(groups: Iterable[tuple[int, int]]) -> dict[str, str]:
 
 def _may_belong(session: Session, group: Group) -> bool:
     """Tell whether a session is near enough to the events of its key: the statement knows only those of all keys."""
-    times = [event.at_us for event in group.events]
-    low_us, high_us = min(times) - group.gap_us, max(times) + group.gap_us
+    low_us, high_us = group.span()
     return session.ended_us >= low_us and low_us - _REACH_US <= session.started_us <= high_us
 
 
