@@ -24,11 +24,13 @@ UPDATE erasures SET started_at = coalesce(started_at, now()) WHERE id = :id;
 
 -- name: read_events
 -- Wire: the visitor's events, oldest first, in the columns of fold.read_events. Nothing finds events by visitor but reading all of the project's: an index would cost every insert.
-SELECT project_id, session_key, (date_part('epoch', occurred_at) * 1000000)::bigint, occurred_at, id, visitor,
-       client_session, CASE event_type WHEN 'pageview' THEN 'p' WHEN 'engagement' THEN 'g' ELSE 'e' END,
-       path, hostname, referrer, source, channel, utm_source, utm_medium, utm_campaign, utm_term, utm_content,
-       country, region, city, device, browser, os, language,
-       screen_width || 'x' || screen_height,
+SELECT session_key, occurred_at, id, visitor, project_id, client_session,
+       CASE event_type WHEN 'pageview' THEN 'p' WHEN 'engagement' THEN 'g' ELSE 'e' END, path,
+       CAST('\xfefefefe' AS bytea), hostname, referrer, source, channel,
+       utm_source, utm_medium, utm_campaign, utm_term, utm_content,
+       CAST('\xfefefefe' AS bytea), country, region, city, language,
+       CAST('\xfefefefe' AS bytea), device, browser, os,
+       CAST('\xfefefefe' AS bytea), screen_width, screen_height,
        CASE WHEN event_type <> 'pageview' THEN coalesce(nullif(event_name, ''), event_type) END
 FROM events
 WHERE project_id = :project_id AND visitor = :visitor AND batch_id <= :before_batch
@@ -43,11 +45,13 @@ WHERE e.project_id = :project_id AND e.occurred_at = k.occurred_at AND e.id = k.
 
 -- name: read_session_events
 -- Wire: the folded events within some sessions, in the columns of fold.read_events.
-SELECT e.project_id, e.session_key, (date_part('epoch', e.occurred_at) * 1000000)::bigint, e.occurred_at, e.id, e.visitor,
-       e.client_session, CASE e.event_type WHEN 'pageview' THEN 'p' WHEN 'engagement' THEN 'g' ELSE 'e' END,
-       e.path, e.hostname, e.referrer, e.source, e.channel, e.utm_source, e.utm_medium, e.utm_campaign, e.utm_term,
-       e.utm_content, e.country, e.region, e.city, e.device, e.browser, e.os, e.language,
-       e.screen_width || 'x' || e.screen_height,
+SELECT e.session_key, e.occurred_at, e.id, e.visitor, e.project_id, e.client_session,
+       CASE e.event_type WHEN 'pageview' THEN 'p' WHEN 'engagement' THEN 'g' ELSE 'e' END, e.path,
+       CAST('\xfefefefe' AS bytea), e.hostname, e.referrer, e.source, e.channel,
+       e.utm_source, e.utm_medium, e.utm_campaign, e.utm_term, e.utm_content,
+       CAST('\xfefefefe' AS bytea), e.country, e.region, e.city, e.language,
+       CAST('\xfefefefe' AS bytea), e.device, e.browser, e.os,
+       CAST('\xfefefefe' AS bytea), e.screen_width, e.screen_height,
        CASE WHEN e.event_type <> 'pageview' THEN coalesce(nullif(e.event_name, ''), e.event_type) END
 FROM unnest(CAST(:session_keys AS bigint[]), CAST(:lows AS bigint[]), CAST(:highs AS bigint[])) AS k (session_key, low, high)
 JOIN events e ON e.project_id = :project_id AND e.session_key = k.session_key

@@ -1,9 +1,8 @@
 -- Folding committed batches into sessions and summaries. Blocks marked "wire" are run as COPY (…) TO STDOUT.
 
 -- name: begin_fold
--- One folder or rebuild at a time, for sketches are merged outside the database; waits as long as the statement may run. All that a fold looks up it finds by key: a young partition without statistics must not be scanned instead. Times pass through as PostgreSQL's own text.
+-- One folder or rebuild at a time, for sketches are merged outside the database; waits as long as the statement may run. All that a fold looks up it finds by key: a young partition without statistics must not be scanned instead.
 SELECT set_config('lock_timeout', '0', true), set_config('enable_seqscan', 'off', true),
-       set_config('datestyle', 'ISO', true), set_config('timezone', 'UTC', true),
        pg_advisory_xact_lock(7204461150981872);
 
 -- name: begin_rebuild
@@ -35,22 +34,26 @@ INSERT INTO removals (project_id) SELECT unnest(CAST(:project_ids AS integer[]))
 
 -- name: read_events
 -- Wire: the events of some batches, in the order of columns of reading.py.
-SELECT project_id, session_key, (date_part('epoch', occurred_at) * 1000000)::bigint, occurred_at, id, visitor,
-       client_session, CASE event_type WHEN 'pageview' THEN 'p' WHEN 'engagement' THEN 'g' ELSE 'e' END,
-       path, hostname, referrer, source, channel, utm_source, utm_medium, utm_campaign, utm_term, utm_content,
-       country, region, city, device, browser, os, language,
-       screen_width || 'x' || screen_height,
+SELECT session_key, occurred_at, id, visitor, project_id, client_session,
+       CASE event_type WHEN 'pageview' THEN 'p' WHEN 'engagement' THEN 'g' ELSE 'e' END, path,
+       CAST('\xfefefefe' AS bytea), hostname, referrer, source, channel,
+       utm_source, utm_medium, utm_campaign, utm_term, utm_content,
+       CAST('\xfefefefe' AS bytea), country, region, city, language,
+       CAST('\xfefefefe' AS bytea), device, browser, os,
+       CAST('\xfefefefe' AS bytea), screen_width, screen_height,
        CASE WHEN event_type <> 'pageview' THEN coalesce(nullif(event_name, ''), event_type) END
 FROM events
 WHERE batch_id = ANY (CAST(:batches AS bigint[]));
 
 -- name: read_events_between
 -- Wire: a project's folded events of a time span, in the same columns; those of unfolded batches are counted by the fold to come.
-SELECT project_id, session_key, (date_part('epoch', occurred_at) * 1000000)::bigint, occurred_at, id, visitor,
-       client_session, CASE event_type WHEN 'pageview' THEN 'p' WHEN 'engagement' THEN 'g' ELSE 'e' END,
-       path, hostname, referrer, source, channel, utm_source, utm_medium, utm_campaign, utm_term, utm_content,
-       country, region, city, device, browser, os, language,
-       screen_width || 'x' || screen_height,
+SELECT session_key, occurred_at, id, visitor, project_id, client_session,
+       CASE event_type WHEN 'pageview' THEN 'p' WHEN 'engagement' THEN 'g' ELSE 'e' END, path,
+       CAST('\xfefefefe' AS bytea), hostname, referrer, source, channel,
+       utm_source, utm_medium, utm_campaign, utm_term, utm_content,
+       CAST('\xfefefefe' AS bytea), country, region, city, language,
+       CAST('\xfefefefe' AS bytea), device, browser, os,
+       CAST('\xfefefefe' AS bytea), screen_width, screen_height,
        CASE WHEN event_type <> 'pageview' THEN coalesce(nullif(event_name, ''), event_type) END
 FROM events
 WHERE project_id = :project_id AND occurred_at >= :start_at AND occurred_at < :end_at
@@ -58,25 +61,22 @@ WHERE project_id = :project_id AND occurred_at >= :start_at AND occurred_at < :e
   AND event_type <> 'engagement';
 
 -- name: read_sessions
--- Wire: the sessions that new events of their key may belong to, after where each row is. Looks back a bounded time for their start: the constant bounds leave two or three partitions. OFFSET 0 keeps the planner, which knows nothing of a young partition, from turning the loop over the keys inside out.
+-- Wire: the sessions that new events of their key may belong to, after where each row is. Looks back a bounded time for their start: the constant bounds leave two or three partitions. A project's keys are looked up together, in the order of the index: one by one, each took 1 µs more. OFFSET 0 keeps the planner, which knows nothing of a young partition, from turning the loop inside out.
 SELECT s.*
-FROM unnest(CAST(:project_ids AS integer[]), CAST(:session_keys AS bigint[]),
-            CAST(:lows AS bigint[]), CAST(:highs AS bigint[])) AS k (project_id, session_key, low, high)
+FROM unnest(CAST(:project_ids AS integer[]), CAST(:starts AS integer[]), CAST(:ends AS integer[]))
+     AS k (project_id, first_key, last_key)
 CROSS JOIN LATERAL (
-    SELECT tableoid, ctid, project_id, session_key,
-           (date_part('epoch', started_at) * 1000000)::bigint, started_at,
-           (date_part('epoch', ended_at) * 1000000)::bigint, ended_at, first_event_id, visitor, client_session,
-           pageviews, events,
-           (date_part('epoch', entry_at) * 1000000)::bigint, entry_at, entry_id, entry_path,
-           (date_part('epoch', exit_at) * 1000000)::bigint, exit_at, exit_id, exit_path,
-           hostname, referrer, source, channel, utm_source, utm_medium, utm_campaign, utm_term, utm_content,
-           country, region, city, device, browser, os, language
+    SELECT tableoid, ctid, session_key, started_at, ended_at, first_event_id, visitor, project_id, client_session,
+           pageviews, events, entry_at, entry_id, exit_at, exit_id, entry_path, exit_path,
+           CAST('\xfefefefe' AS bytea), hostname, referrer, source, channel,
+           utm_source, utm_medium, utm_campaign, utm_term, utm_content,
+           CAST('\xfefefefe' AS bytea), country, region, city, language,
+           CAST('\xfefefefe' AS bytea), device, browser, os
     FROM sessions
-    WHERE project_id = k.project_id AND session_key = k.session_key
-      AND started_at BETWEEN to_timestamp(k.low / 1000000.0::float8) - CAST(:reach AS interval)
-                         AND to_timestamp(k.high / 1000000.0::float8)
-      AND ended_at >= to_timestamp(k.low / 1000000.0::float8)
+    WHERE project_id = k.project_id
+      AND session_key = ANY ((CAST(:session_keys AS bigint[]))[k.first_key \: k.last_key])
       AND started_at BETWEEN CAST(:first_at AS timestamptz) AND CAST(:last_at AS timestamptz)
+      AND ended_at >= CAST(:open_at AS timestamptz)
     OFFSET 0
 ) s;
 
@@ -92,14 +92,12 @@ WHERE tableoid = CAST(:partition AS oid) AND ctid = ANY (CAST(:rows AS tid[]))
 
 -- name: read_sessions_between
 -- Wire: a project's sessions that began in a time span, in the same columns.
-SELECT tableoid, ctid, project_id, session_key,
-       (date_part('epoch', started_at) * 1000000)::bigint, started_at,
-       (date_part('epoch', ended_at) * 1000000)::bigint, ended_at, first_event_id, visitor, client_session,
-       pageviews, events,
-       (date_part('epoch', entry_at) * 1000000)::bigint, entry_at, entry_id, entry_path,
-       (date_part('epoch', exit_at) * 1000000)::bigint, exit_at, exit_id, exit_path,
-       hostname, referrer, source, channel, utm_source, utm_medium, utm_campaign, utm_term, utm_content,
-       country, region, city, device, browser, os, language
+SELECT tableoid, ctid, session_key, started_at, ended_at, first_event_id, visitor, project_id, client_session,
+       pageviews, events, entry_at, entry_id, exit_at, exit_id, entry_path, exit_path,
+       CAST('\xfefefefe' AS bytea), hostname, referrer, source, channel,
+       utm_source, utm_medium, utm_campaign, utm_term, utm_content,
+       CAST('\xfefefefe' AS bytea), country, region, city, language,
+       CAST('\xfefefefe' AS bytea), device, browser, os
 FROM sessions
 WHERE project_id = :project_id AND started_at >= :start_at AND started_at < :end_at;
 
@@ -199,7 +197,7 @@ ON CONFLICT (project_id, slot_at, path) DO UPDATE SET
     last_at = greatest(s.last_at, excluded.last_at),
     pageviews = s.pageviews + excluded.pageviews,
     events = s.events + excluded.events,
-    visitors = excluded.visitors;
+    visitors = CASE WHEN excluded.visitors = '' THEN s.visitors ELSE excluded.visitors END;
 
 -- name: mark_folded
 -- In the transaction that counted their events.

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from itertools import chain, groupby, islice
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from msgspec import Struct
 from sqlalchemy import Connection, Engine
 
 from pulse.errors import NotFound
-from pulse.rollup.copying import array, copy_out
+from pulse.rollup.copying import array, read_rows, stream_rows
 from pulse.rollup.goals import Q as GOALS
 from pulse.rollup.reading import Event, read_clocks, to_event
 from pulse.rollup.reading import Q as FOLD
@@ -120,7 +121,7 @@ def _delete(engine: Engine, erasure: Any) -> None:
     visitor = {name: getattr(erasure, name) for name in ("project_id", "visitor", "before_batch")}
     with engine.begin() as reading:
         reading.execute(FOLD.begin_rebuild)  # reads months of events: no time limits
-        events = map(to_event, copy_out(reading, Q.read_events, visitor, large=True))
+        events = map(to_event, stream_rows(reading, Q.read_events, visitor))
         while piece := list(islice(events, CHUNK)):
             _delete_piece(engine, erasure, piece)
     with engine.begin() as connection:
@@ -134,13 +135,13 @@ def _delete_piece(engine: Engine, erasure: Any, events: list[Event]) -> None:
         clocks = read_clocks(connection, [erasure.project_id])
         if not clocks:
             return  # the project is gone: its removal takes everything
-        keys = [{"occurred_at": event.at, "id": event.id} for event in events]
-        span = {"first_at": events[0].at, "last_at": events[-1].at}
+        keys = [{"occurred_at": from_epoch_us(event.at_us), "id": UUID(bytes=event.id)} for event in events]
+        span = {"first_at": keys[0]["occurred_at"], "last_at": keys[-1]["occurred_at"]}
         binds = {"project_id": erasure.project_id, "keys": msgspec.json.encode(keys).decode(), **span}
         deleted = connection.execute(Q.delete_events, binds).rowcount
         gone, made = _mend_sessions(connection, events)
         changed = [event.at_us for event in events] + [session.started_us for session in made]
-        places = ((int(session.session_key), session.started_us) for session in chain(gone, made))
+        places = ((session.session_key, session.started_us) for session in chain(gone, made))
         segments.forget(connection, erasure.project_id, places)
         spans = list(_day_spans(clocks[erasure.project_id], changed))
         for first_day, last_day in spans:
@@ -158,7 +159,7 @@ def _mend_sessions(connection: Connection, events: list[Event]) -> tuple[list[Se
     groups = group_events(events)
     take_sessions(connection, groups)
     gone = [session for group in groups.values() for session in group.sessions]
-    made = [change.session for left in _read_left(connection, gone) for change in left.connect()]
+    made = [session for left in _read_left(connection, gone) for session in left.connect()]
     put_sessions(connection, made)
     return gone, made
 
@@ -176,9 +177,9 @@ def _read_left(connection: Connection, sessions: list[Session]) -> Iterable[Grou
         "first_at": from_epoch_us(min(lows)),
         "last_at": from_epoch_us(max(highs)),
     }
-    by_key: dict[str, list[Event]] = defaultdict(list)
-    for fields in copy_out(connection, Q.read_session_events, wanted):
-        event = to_event(fields)
+    by_key: dict[int, list[Event]] = defaultdict(list)
+    for row in read_rows(connection, Q.read_session_events, wanted):
+        event = to_event(row)
         by_key[event.session_key].append(event)
     left: list[Group] = []
     for session in sessions:

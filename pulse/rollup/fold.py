@@ -11,10 +11,10 @@ from sqlalchemy import Connection, Engine
 
 from pulse.rollup.copying import array
 from pulse.rollup.pace import Pace, Pacer
-from pulse.rollup.reading import Event, Q, claim_batches, read_clocks, read_events
-from pulse.rollup.sessions import Session, group_events
+from pulse.rollup.reading import Event, Q, claim_batches, read_clocks, read_events, to_event
+from pulse.rollup.sessions import Group, Session, group_events
 from pulse.rollup.summaries import Tally
-from pulse.rollup.writing import put_sessions, take_sessions, write_tally
+from pulse.rollup.writing import put_sessions, take_sessions, write_summaries
 from pulse.storage import changes, segments
 from pulse.storage.localtime import epoch_us
 
@@ -45,7 +45,8 @@ def fold_once(engine: Engine, max_events: int = 20_000, pacer: Pacer | None = No
         if not claim.batches:
             return FoldResult(0, 0, 0.0)
         pace = pacer.begin(claim.events, claim.lag_s) if pacer else Pace()
-        events = list(pace.spread(read_events(connection, claim.batches)))
+        pieces = pace.slices(read_events(connection, claim.batches))
+        events = [event for rows in pieces for event in map(to_event, rows)]
         fold_events(connection, events, pace)
         connection.execute(Q.mark_folded, {"batches": array(claim.batches)})
     if pacer:
@@ -63,21 +64,26 @@ def fold_events(connection: Connection, read: list[Event], pace: Pace | None = N
         connection.execute(Q.remove_again, {"project_ids": sorted(gone)})
     if not events:
         return
-    tally = Tally(clocks)
-    tally.add_events(pace.spread(events))
-    tally.add_live(pace.spread(events), int((time.time() - LIVE_KEEP.total_seconds()) * 1_000_000))
+    tally = Tally(clocks, (time.time() - LIVE_KEEP.total_seconds()) * 1_000_000)
+    groups: dict[tuple[int, int], Group] = {}
+    for piece in pace.slices(events):
+        tally.add_events(piece)
+        group_events(piece, groups)
     soon = datetime.now(UTC) + CLOSING
     todays = {project_id: epoch_us(each.day_start(each.day(soon))) for project_id, each in clocks.items()}
-    groups = group_events(pace.spread(events))
     take_sessions(connection, groups)
     touched = _past_sessions((session for group in groups.values() for session in group.sessions), todays)
-    connected = [change for group in pace.spread(groups.values()) for change in group.connect()]
-    tally.add_changes(pace.spread(connected))
-    put_sessions(connection, (change.session for change in pace.spread(connected)))
-    write_tally(connection, tally, pace)
-    touched |= _past_sessions((change.session for change in connected), todays)
+    connected: list[Session] = []
+    for some in pace.slices(list(groups.values())):
+        sessions = [session for group in some for session in group.connect()]
+        tally.add_sessions(sessions)
+        connected += sessions
+    put_sessions(connection, connected, pace)
+    summaries = tally.summaries()
+    write_summaries(connection, summaries, pace)
+    touched |= _past_sessions(connected, todays)
     segments.loosen(connection, touched)
-    past = {(project_id, day) for project_id, day in tally.days if day < clocks[project_id].day(soon)}
+    past = {(project_id, day) for project_id, day in summaries.days if day < clocks[project_id].day(soon)}
     # A session of yesterday that goes on is counted on its first day by filtered reports, whatever the summaries do.
     past |= {(project_id, clocks[project_id].place(started_us).day) for project_id, (_, started_us) in touched}
     changes.note(connection, [(project_id, day, day) for project_id, day in past])
@@ -85,10 +91,11 @@ def fold_events(connection: Connection, read: list[Event], pace: Pace | None = N
 
 def _past_sessions(sessions: Iterable[Session], todays: dict[int, int]) -> set[tuple[int, segments.Place]]:
     """Return the project and place of those that began before today, which is given as microseconds since 1970."""
+    latest = max(todays.values())
     return {
-        (session.project_id, (int(session.session_key), session.started_us))
+        (session.project_id, (session.session_key, session.started_us))
         for session in sessions
-        if session.started_us < todays[session.project_id]
+        if session.started_us < latest and session.started_us < todays[session.project_id]
     }
 
 

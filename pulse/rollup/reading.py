@@ -3,45 +3,56 @@
 import logging
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from struct import Struct
 from typing import NamedTuple
 from zoneinfo import ZoneInfoNotFoundError
 
-from msgspec import Struct
+import msgspec
 from sqlalchemy import Connection
 
-from pulse.rollup.copying import array, copy_out
+from pulse.rollup.copying import EPOCH_US, array, pack_bytes, read_rows, stream_rows
 from pulse.storage.localtime import LocalClock, clock
 from pulse.storage.sql import load_queries
 
 log = logging.getLogger("pulse.rollup")
 Q = load_queries("fold")
 
-# What sessions and events have in common, in the order of columns of both.
-ATTRIBUTES = (
+# What sessions and events have in common, in the order of columns of both. Each of the three groups has few distinct
+# combinations of values, where nearly every event has one of its own of all sixteen: so groups are what is counted.
+ORIGIN = (
     "hostname", "referrer", "source", "channel", "utm_source", "utm_medium", "utm_campaign", "utm_term", "utm_content",
-    "country", "region", "city", "device", "browser", "os", "language",
 )  # fmt: skip
+PLACE = ("country", "region", "city", "language")
+AGENT = ("device", "browser", "os")
+ATTRIBUTES = (*ORIGIN, *PLACE, *AGENT)
 
 # Never more at once, so that one fold of tiny batches stays short.
 MAX_BATCHES = 5000
-PAGEVIEW, ENGAGEMENT, OTHER_EVENT = "p", "g", "e"
+PAGEVIEW, ENGAGEMENT, OTHER_EVENT = b"p", b"g", b"e"
+# The field of bytes that a row has before each group. No text holds such bytes, nor do lengths next to each other.
+MARK = pack_bytes(b"\xfe\xfe\xfe\xfe")
+
+# What an event's row begins with, up to its kind: where a field has a fixed length, that is passed over.
+_HEAD = Struct(">2x4xq4xq4x16s4xq4xi4x?4xc")
+_SCREEN = Struct(">iiii")
 
 
-class Event(Struct, gc=False):
-    """One event; text is COPY's (see copying.py), times come as text and as microseconds since 1970."""
+class Event(msgspec.Struct, gc=False):
+    """One event. Times are microseconds since 1970, an id its 16 bytes; what is text stays in COPY's binary fields."""
 
-    project_id: int
-    session_key: str
+    session_key: int
     at_us: int
-    at: str
-    id: str
+    id: bytes
     visitor: int
+    project_id: int
     client_session: bool
-    kind: str
-    path: str
-    attributes: tuple[str, ...]
-    screen: str
-    label: str
+    kind: bytes
+    path: bytes
+    origin: bytes
+    place: bytes
+    agent: bytes
+    # Width and height of the screen, and what a count of events by name calls this one.
+    details: bytes
 
 
 class Claim(NamedTuple):
@@ -59,23 +70,37 @@ def claim_batches(connection: Connection, max_events: int) -> Claim:
     return Claim([row.id for row in rows], sum(row.events for row in rows), lag_s)
 
 
-def to_event(fields: list[str]) -> Event:
-    """Return an event from the columns of block `read_events`."""
+def to_event(row: bytes) -> Event:
+    """Return an event from a row of block `read_events`; 0.8 µs."""
+    head, origin, place, agent, details = row.split(MARK)
+    session_key, at_us, event_id, visitor, project_id, client_session, kind = _HEAD.unpack_from(head)
     return Event(
-        int(fields[0]), fields[1], int(fields[2]), fields[3], fields[4], int(fields[5]), fields[6] == "t", fields[7],
-        fields[8], tuple(fields[9:25]), fields[25], fields[26],
+        session_key, at_us + EPOCH_US, event_id, visitor, project_id, client_session, kind, head[_HEAD.size :],
+        origin, place, agent, details,
     )  # fmt: skip
 
 
-def read_events(connection: Connection, batches: list[int]) -> Iterator[Event]:
-    """Give out the events of the batches, in no order."""
-    return map(to_event, copy_out(connection, Q.read_events, {"batches": array(batches)}))
+def pack_screen(width: int, height: int) -> bytes:
+    """Return the size of a screen as it begins an event's details."""
+    return _SCREEN.pack(4, width, 4, height)
+
+
+def read_screen(width: bytes | None, height: bytes | None) -> str | None:
+    """Return what a screen's size is called, None unless both are known."""
+    if width is None or height is None:
+        return None
+    return "x".join(str(int.from_bytes(side, signed=True)) for side in (width, height))
+
+
+def read_events(connection: Connection, batches: list[int]) -> list[bytes]:
+    """Return the rows of the batches' events, in no order."""
+    return read_rows(connection, Q.read_events, {"batches": array(batches)})
 
 
 def read_events_between(connection: Connection, project_id: int, start: datetime, end: datetime) -> Iterator[Event]:
     """Give out the folded events of a project in [start, end), engagement left out."""
     span = {"project_id": project_id, "start_at": start, "end_at": end}
-    return map(to_event, copy_out(connection, Q.read_events_between, span, large=True))
+    return map(to_event, stream_rows(connection, Q.read_events_between, span))
 
 
 def read_clocks(connection: Connection, project_ids: Iterable[int]) -> dict[int, LocalClock]:

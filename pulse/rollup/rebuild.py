@@ -7,11 +7,11 @@ from itertools import islice
 from sqlalchemy import Connection, Engine
 
 from pulse.rollup import spans
-from pulse.rollup.copying import copy_out
+from pulse.rollup.copying import stream_rows
 from pulse.rollup.reading import Q, read_clocks, read_events_between
-from pulse.rollup.sessions import Counted, Session
+from pulse.rollup.sessions import Session
 from pulse.rollup.summaries import Tally
-from pulse.rollup.writing import write_tally
+from pulse.rollup.writing import write_summaries
 from pulse.storage import changes
 from pulse.storage.localtime import LocalClock
 from pulse.storage.schema import first_kept_on
@@ -58,7 +58,7 @@ def rebuild(engine: Engine, project_id: int, first_day: date, last_day: date) ->
 
 
 def _write(connection: Connection, tally: Tally) -> None:
-    write_tally(connection, tally)
+    write_summaries(connection, tally.summaries())
     connection.execute(Q.clear_stage)
 
 
@@ -72,9 +72,9 @@ def first_kept_day(connection: Connection, clock: LocalClock) -> date:
     return day if clock.day_start(day) >= oldest else day + timedelta(days=1)
 
 
-def _read_sessions(connection: Connection, project_id: int, start: datetime, end: datetime) -> Iterator[Counted]:
+def _read_sessions(connection: Connection, project_id: int, start: datetime, end: datetime) -> Iterator[Session]:
     span = {"project_id": project_id, "start_at": start, "end_at": end}
-    for fields in copy_out(connection, Q.read_sessions_between, span, large=True):
-        counted = Session.read(fields).counted()
-        if counted is not None:
-            yield counted
+    for row in stream_rows(connection, Q.read_sessions_between, span):
+        _, _, session = Session.read(row)
+        if session.events:
+            yield session

@@ -1,26 +1,37 @@
 """What a fold writes: sessions anew, and summary rows with their sketches merged."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
-from itertools import chain
+from itertools import accumulate, chain
+from struct import Struct
 from typing import NamedTuple
 
 import msgspec
 from sqlalchemy import Connection
 
 from pulse.rollup import spans
-from pulse.rollup.copying import NULL, array, copy_in, copy_out, decode, encode, encode_bytes
+from pulse.rollup.copying import (
+    NOTHING,
+    array,
+    insert_rows,
+    pack_bytes,
+    pack_date,
+    pack_texts,
+    pack_time,
+    read_rows,
+)  # fmt: skip
 from pulse.rollup.pace import Pace
 from pulse.rollup.reading import Q
-from pulse.rollup.sessions import COLUMNS, Group, Session
-from pulse.rollup.summaries import SLOT_US, TOTAL, LiveRow, Row, Tally
+from pulse.rollup.sessions import COLUMNS, GAP_US, Group, Session
+from pulse.rollup.summaries import SLOT_US, TOTAL, LiveRow, Row, Summaries
 from pulse.storage import sketch
-from pulse.storage.localtime import from_epoch_us
+from pulse.storage.localtime import epoch_us, from_epoch_us
 
 # Sessions are looked for this far back from their next event; a session that never pauses is cut there. Bounds the
 # partitions that a fold searches to three.
 REACH = timedelta(days=31)
+_REACH_US = REACH // timedelta(microseconds=1)
 
 # Values of one dimension and day; the others are counted together.
 MAX_VALUES = 1000
@@ -29,9 +40,11 @@ OTHER = "(other)"
 VALUE_MAX_BYTES = 2000
 
 _STAGE = (
-    "kind", "project_id", "at", "day", "dimension", "value", "last_at",
-    "pageviews", "events", "sessions", "bounces", "duration_ms", "visitors",
+    "kind", "project_id", "pageviews", "events", "sessions", "bounces", "duration_ms", "at", "day", "last_at",
+    "dimension", "value", "visitors",
 )  # fmt: skip
+# A row of it up to the first field that may be NULL.
+_STAGED = Struct(">hi1siiiqiqiqiqiq")
 
 
 class Wanted(msgspec.Struct, gc=False):
@@ -53,88 +66,107 @@ class Key(NamedTuple):
     value: str
 
 
-def take_sessions(connection: Connection, groups: dict[tuple[int, str], Group]) -> None:
+def take_sessions(connection: Connection, groups: dict[tuple[int, int], Group]) -> None:
     """Move the stored sessions that new events may belong to from the table into their groups."""
-    keys = sorted(groups)
-    lows, highs = [], []
-    for key in keys:
-        group = groups[key]
-        times = [event.at_us for event in group.events]
-        lows.append(min(times) - group.gap_us)
-        highs.append(max(times) + group.gap_us)
-    wanted = {
-        "project_ids": array(project_id for project_id, _ in keys),
-        "session_keys": array(session_key for _, session_key in keys),
-        "lows": array(lows),
-        "highs": array(highs),
-        "reach": REACH,
-        "first_at": from_epoch_us(min(lows)) - REACH,
-        "last_at": from_epoch_us(max(highs)),
+    times = [event.at_us for group in groups.values() for event in group.events]
+    first_us, last_us = min(times), max(times)
+    gap_us = max(group.gap_us for group in groups.values())
+    span = {
+        "first_at": from_epoch_us(first_us - gap_us - _REACH_US),
+        "last_at": from_epoch_us(last_us + gap_us),
+        "open_at": from_epoch_us(first_us - gap_us),
     }
-    places: dict[str, list[str]] = defaultdict(list)
-    for fields in copy_out(connection, Q.read_sessions, wanted):
-        places[fields[0]].append(f'"{fields[1]}"')
-        session = Session.read(fields)
-        groups[session.project_id, session.session_key].sessions.append(session)
+    places: dict[int, list[str]] = defaultdict(list)
+    for row in read_rows(connection, Q.read_sessions, {**_list_keys(groups), **span}):
+        partition, place, session = Session.read(row)
+        group = groups[session.project_id, session.session_key]
+        # Near enough to any event there is, for short; else to the events of its key.
+        is_near = session.ended_us >= last_us - GAP_US and last_us - _REACH_US <= session.started_us <= first_us
+        if is_near or _may_belong(session, group):
+            places[partition].append(f'"{place}"')
+            session.remember()
+            group.sessions.append(session)
     if places:
-        span = {"first_at": wanted["first_at"], "last_at": wanted["last_at"]}
         connection.execute(Q.switch_index_scans, {"switch": "off"})
         for partition, rows in places.items():
             connection.execute(Q.delete_sessions, {"partition": partition, "rows": array(rows), **span})
         connection.execute(Q.switch_index_scans, {"switch": "on"})
 
 
-def put_sessions(connection: Connection, sessions: Iterable[Session]) -> None:
+def _list_keys(groups: Iterable[tuple[int, int]]) -> dict[str, str]:
+    """Return all session keys as one array, and which slice of it is each project's."""
+    by_project: dict[int, list[int]] = defaultdict(list)
+    for project_id, session_key in groups:
+        by_project[project_id].append(session_key)
+    ends = list(accumulate(map(len, by_project.values())))
+    return {
+        "session_keys": array(chain(*by_project.values())),
+        "project_ids": array(by_project),
+        "starts": array([1, *(end + 1 for end in ends[:-1])]),
+        "ends": array(ends),
+    }
+
+
+def _may_belong(session: Session, group: Group) -> bool:
+    """Tell whether a session is near enough to the events of its key: the statement knows only those of all keys."""
+    low_us, high_us = group.span()
+    return session.ended_us >= low_us and low_us - _REACH_US <= session.started_us <= high_us
+
+
+def put_sessions(connection: Connection, sessions: Sequence[Session], pace: Pace | None = None) -> None:
     """Insert sessions; those they were made from have been taken away."""
-    copy_in(connection, "sessions", COLUMNS, (session.fields() for session in sessions))
+    rows = [session.row() for some in (pace or Pace()).slices(sessions) for session in some]
+    insert_rows(connection, "sessions", COLUMNS, rows)
 
 
-def write_tally(connection: Connection, tally: Tally, pace: Pace | None = None) -> None:
-    """Add everything in the tally to the summaries."""
+def write_summaries(connection: Connection, summaries: Summaries, pace: Pace | None = None) -> None:
+    """Add everything to the summaries that are stored."""
     pace = pace or Pace()
-    days, stage = _stage_daily(connection, tally, pace)
+    days, stage = _stage_daily(connection, summaries, pace)
     late = {length: _stage_spans(connection, length, days) for length in spans.TABLES}
-    stage += chain(*late.values(), _stage_hourly(connection, tally), _stage_live(connection, tally, pace))
+    stage += chain(*late.values(), _stage_hourly(connection, summaries), _stage_live(connection, summaries, pace))
     if not stage:
         return
     connection.execute(Q.make_stage)
-    copy_in(connection, "fold_stage", _STAGE, stage)
+    insert_rows(connection, "fold_stage", _STAGE, stage)
     connection.execute(Q.add_daily)
     connection.execute(Q.add_hourly)
-    if tally.live:
+    if summaries.live:
         connection.execute(Q.add_live)
     for length in late:
         if late[length]:
             spans.add(connection, length)
 
 
-def clip(field: str) -> str:
-    """Return a field's text, cut where it is too long for an index."""
-    value = decode(field)
+def clip(value: str) -> str:
+    """Return a value, cut where it is too long for an index."""
     if len(value) * 4 <= VALUE_MAX_BYTES:
         return value
     return value.encode()[:VALUE_MAX_BYTES].decode(errors="ignore")
 
 
-def _stage_daily(connection: Connection, tally: Tally, pace: Pace) -> tuple[dict[Key, Row], list[list[str]]]:
+def _stage_daily(
+    connection: Connection, summaries: Summaries, pace: Pace
+) -> tuple[dict[Key, Row], list[bytes]]:
     """Return what is added to the days, and that as rows to stage."""
     rows: dict[Key, Row] = {}
-    for (project_id, day), by_dimension in tally.days.items():
-        for dimension, by_value in by_dimension.dimensions():
-            for field, row in pace.spread(by_value.items()):
-                key = Key(project_id, day, dimension, clip(field))
+    for (project_id, day), dimensions in summaries.days.items():
+        for dimension, by_value in dimensions:
+            for value in pace.spread(sorted(by_value)):
+                row = by_value[value]
                 if row.is_nothing():
                     continue
+                key = Key(project_id, day, dimension, clip(value))
                 if key in rows:
                     rows[key].add(row)
                 else:
                     rows[key] = row
     sketches = _load_daily(connection, rows)
     rows = _limit_values(connection, rows, sketches)
-    return rows, [_stage_row("d", key, rows[key], sketches.get(key)) for key in pace.spread(sorted(rows))]
+    return rows, [_stage_row(b"d", key, rows[key], sketches.get(key)) for key in pace.spread(rows)]
 
 
-def _stage_spans(connection: Connection, length: str, days: dict[Key, Row]) -> list[list[str]]:
+def _stage_spans(connection: Connection, length: str, days: dict[Key, Row]) -> list[bytes]:
     """Return what late days add to their weeks or months, where those are added up: nearly always nothing."""
     starts = spans.find_of_days(connection, length, {key[:2] for key in days}, datetime.now(UTC))
     if not starts:
@@ -143,27 +175,35 @@ def _stage_spans(connection: Connection, length: str, days: dict[Key, Row]) -> l
     for key, row in days.items():
         if key[:2] in starts:
             rows[key._replace(day=starts[key[:2]])].add(row)
-    keys = [key._asdict() for key, row in rows.items() if row.visitors]
+    keys = [key._asdict() for key, row in rows.items() if row.crowds]
     found = spans.read_sketches(connection, length, keys)
     sketches = {Key(one.project_id, one.day, one.dimension, one.value): bytes(one.visitors) for one in found}
-    return [_stage_row(length[0], key, rows[key], sketches.get(key)) for key in sorted(rows)]
+    return [_stage_row(length[:1].encode(), key, rows[key], sketches.get(key)) for key in sorted(rows)]
 
 
-def _stage_row(kind: str, key: Key, row: Row, visitors: bytes | None) -> list[str]:
+def _stage_row(kind: bytes, key: Key, row: Row, visitors: bytes | None) -> bytes:
     lg_k = sketch.HEADLINE_LG_K if key.dimension == TOTAL else sketch.DIMENSION_LG_K
-    place = [NULL, key.day.isoformat(), key.dimension, encode(key.value), NULL]
-    return [kind, str(key.project_id), *place, *_figures(row, visitors, lg_k)]
+    place = NOTHING, pack_date(key.day), NOTHING, pack_texts((key.dimension, key.value))
+    return b"".join((_head(kind, key.project_id, row), *place, _add_crowds(visitors, row, lg_k)))
 
 
-def _figures(row: Row, visitors: bytes | None, lg_k: int) -> list[str]:
-    data = sketch.add_visitors(visitors or sketch.EMPTY, row.visitors, lg_k) if row.visitors else sketch.EMPTY
-    counts = row.pageviews, row.events, row.sessions, row.bounces, row.duration_ms
-    return [*map(str, counts), encode_bytes(data)]
+def _head(kind: bytes, project_id: int, row: Row | LiveRow) -> bytes:
+    sums = (row.sessions, row.bounces, row.duration_ms) if isinstance(row, Row) else (0, 0, 0)
+    numbers = row.pageviews, row.events, *sums
+    return _STAGED.pack(len(_STAGE), 1, kind, 4, project_id, *chain.from_iterable((8, number) for number in numbers))
+
+
+def _add_crowds(visitors: bytes | None, row: Row | LiveRow, lg_k: int) -> bytes:
+    """Return the field of a row's sketch with its crowds counted in; empty where it stays as it is."""
+    data = sketch.EMPTY
+    if row.crowds:
+        data = sketch.add_visitors(visitors or sketch.EMPTY, chain(*row.crowds), lg_k)
+    return pack_bytes(sketch.EMPTY if data == visitors else data)
 
 
 def _load_daily(connection: Connection, rows: dict[Key, Row]) -> dict[Key, bytes | None]:
     """Return the rows that exist; the sketch only where visitors are to be added."""
-    keys = [Wanted(*key, load=bool(row.visitors)) for key, row in rows.items()]
+    keys = [Wanted(*key, load=bool(row.crowds)) for key, row in rows.items()]
     found = connection.execute(Q.read_daily, {"keys": msgspec.json.encode(keys).decode()})
     return {
         Key(project_id, day, dimension, value): None if visitors is None else bytes(visitors)
@@ -201,24 +241,26 @@ def _limit_values(
     return limited | others
 
 
-def _stage_hourly(connection: Connection, tally: Tally) -> list[list[str]]:
-    rows = {key: row for key, row in tally.hours.items() if not row.is_nothing()}
+def _stage_hourly(connection: Connection, summaries: Summaries) -> list[bytes]:
+    rows = {key: row for key, row in summaries.hours.items() if not row.is_nothing()}
     keys = [{"project_id": project_id, "starts_at": starts_at} for project_id, starts_at in rows]
     found = connection.execute(Q.read_hourly, {"keys": msgspec.json.encode(keys).decode()})
     sketches = {(row[0], row[1]): bytes(row[2]) for row in found}
-    return [
-        ["h", str(key[0]), key[1].isoformat(), *[NULL] * 4,
-         *_figures(rows[key], sketches.get(key), sketch.HEADLINE_LG_K)]
-        for key in sorted(rows)
-    ]  # fmt: skip
+    staged = []
+    for key, row in rows.items():
+        project_id, starts_at = key
+        place = pack_time(epoch_us(starts_at)), NOTHING * 4
+        visitors = _add_crowds(sketches.get(key), row, sketch.HEADLINE_LG_K)
+        staged.append(b"".join((_head(b"h", project_id, row), *place, visitors)))
+    return staged
 
 
-def _stage_live(connection: Connection, tally: Tally, pace: Pace) -> list[list[str]]:
-    if not tally.live:
+def _stage_live(connection: Connection, summaries: Summaries, pace: Pace) -> list[bytes]:
+    if not summaries.live:
         return []
     rows: dict[tuple[int, datetime, str], LiveRow] = {}
-    for (project_id, slot, field), row in tally.live.items():
-        key = project_id, from_epoch_us(slot * SLOT_US), clip(field)
+    for (project_id, slot, path), row in summaries.live.items():
+        key = project_id, from_epoch_us(slot * SLOT_US), clip(path)
         if key in rows:
             rows[key].add(row)
         else:
@@ -227,9 +269,10 @@ def _stage_live(connection: Connection, tally: Tally, pace: Pace) -> list[list[s
     found = connection.execute(Q.read_live, {"keys": msgspec.json.encode(keys).decode()})
     sketches = {(row[0], row[1], row[2]): bytes(row[3]) for row in found}
     staged = []
-    for key in pace.spread(sorted(rows)):
+    for key in pace.spread(rows):
+        project_id, slot_at, path = key
         row = rows[key]
-        visitors = sketch.add_visitors(sketches.get(key, sketch.EMPTY), row.visitors, sketch.LIVE_LG_K)
-        figures = [str(row.pageviews), str(row.events), "0", "0", "0", encode_bytes(visitors)]
-        staged.append(["l", str(key[0]), key[1].isoformat(), NULL, NULL, encode(key[2]), row.last_at, *figures])
+        place = pack_time(epoch_us(slot_at)), NOTHING, pack_time(row.last_us), NOTHING, pack_texts((path,))
+        visitors = _add_crowds(sketches.get(key), row, sketch.LIVE_LG_K)
+        staged.append(b"".join((_head(b"l", project_id, row), *place, visitors)))
     return staged

@@ -6,6 +6,7 @@ within 0.2 % of the truth. Exact to some hundred visitors. A full sketch
 takes 2 or 1 KiB, one of few visitors 4 bytes each. Empty bytes are a sketch of nobody.
 """
 
+from collections import deque
 from collections.abc import Iterable
 
 from datasketches import hll_sketch, hll_union, tgt_hll_type
@@ -41,9 +42,7 @@ def dump(sketch: hll_sketch) -> bytes:
 def add_visitors(data: bytes, visitors: Iterable[int], lg_k: int) -> bytes:
     """Return `data` with the visitors counted in: 3 µs, and 0.1 µs a visitor."""
     sketch = load(data, lg_k)
-    count = sketch.update
-    for visitor in visitors:
-        count(visitor)
+    deque(map(sketch.update, visitors), maxlen=0)  # a loop that is not Python's
     return dump(sketch)
 
 

@@ -19,7 +19,7 @@ from pulse.ingest.source import Origin, attribute
 from pulse.ingest.user_agent import parse_user_agent
 from pulse.load.bench_data.plan import Site
 from pulse.load.traffic import list_pages, read_site
-from pulse.rollup.copying import NULL, encode
+from pulse.rollup.copying import NULL, decode, encode
 
 Weights = npt.NDArray[np.float64]
 WORLD_PATH = Path(__file__).with_name("world.json")
@@ -65,6 +65,11 @@ class Catalogue:
 def draw(sums: Weights, chances: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
     """Return the index that each chance in [0, 1) falls on."""
     return np.minimum(np.searchsorted(sums, chances, side="right"), len(sums) - 1)
+
+
+def to_text(field: str) -> str | None:
+    """Return what a field says."""
+    return None if field == NULL else decode(field)
 
 
 @cache

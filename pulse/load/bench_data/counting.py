@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pulse.load.bench_data.catalogue import ORIGIN_COLUMNS, Catalogue, Facts
+from pulse.load.bench_data.catalogue import ORIGIN_COLUMNS, Catalogue, Facts, to_text
 from pulse.load.bench_data.day import ACTION, ENGAGEMENT, PAGEVIEW, Day, Ints
 from pulse.rollup import summaries
-from pulse.rollup.copying import NULL
-from pulse.rollup.reading import ATTRIBUTES
-from pulse.rollup.summaries import MISSING, Row, name_campaign
+from pulse.rollup.copying import NULL, decode, encode
+from pulse.rollup.reading import ATTRIBUTES, ORIGIN
+from pulse.rollup.summaries import MISSING, Dimensions, Row, name_campaign
 
 
 class Visits(NamedTuple):
@@ -33,20 +33,6 @@ class Part(NamedTuple):
     figures: Ints
     items: Ints
     people: Ints
-
-
-class CountedDay(summaries.Day):
-    """A day's rows, found already."""
-
-    __slots__ = ("_found",)
-
-    def __init__(self, found: list[tuple[str, dict[str, Row]]]) -> None:
-        super().__init__()
-        self._found = found
-
-    def dimensions(self) -> list[tuple[str, dict[str, Row]]]:
-        """Return every dimension's name and rows."""
-        return self._found
 
 
 def list_origins(catalogue: Catalogue) -> list[Facts]:
@@ -87,7 +73,7 @@ class Counter:
         self._session = day.session[self._counted]
         self._is_view = day.kind[self._counted] == PAGEVIEW
 
-    def dimensions(self) -> CountedDay:
+    def dimensions(self) -> Dimensions:
         """Return the rows of all dimensions."""
         day, sessions, catalogue = self._day, self._day.sessions, self._catalogue
         agents, places = len(catalogue.agents), len(catalogue.places)
@@ -101,7 +87,7 @@ class Counter:
         found = [(summaries.TOTAL, total)]
         for name in ATTRIBUTES:
             if name == "hostname":
-                found.append((name, {catalogue.hostname: total[""]}))
+                found.append((name, {decode(catalogue.hostname): total[""]}))
                 continue
             part, items = (
                 (origin, origins) if name in ORIGIN_COLUMNS
@@ -111,7 +97,7 @@ class Counter:
             values = [value if (value := item.get(name, NULL)) != NULL else default for item in items]
             found.append((name, self._spread(part, values)))
         screens = [f"{item['screen_width']}x{item['screen_height']}" for item in catalogue.agents]
-        return CountedDay([
+        return [
             *found,
             (summaries.PAGE, self._spread(page, catalogue.paths)),
             (summaries.ENTRY_PAGE, self._spread(self._of_sessions(page, paths[self._visits.first]), catalogue.paths)),
@@ -119,7 +105,7 @@ class Counter:
             (summaries.SCREEN, self._spread(_without_sessions(agent), screens)),
             (summaries.EVENT, self._spread(self._actions(), [item["event_name"] for item in catalogue.actions])),
             (summaries.CAMPAIGN, self._spread(self._arrivals(), self._list_campaigns())),
-        ])  # fmt: skip
+        ]  # fmt: skip
 
     def hours(self, begins_ms: Ints) -> list[Row]:
         """Return a row for each hour that begins at one of these times, which ascend."""
@@ -178,8 +164,8 @@ class Counter:
 
     def _list_campaigns(self) -> list[str]:
         firsts = (arrival.first for arrival in self._catalogue.arrivals)
-        names = (name_campaign(tuple(facts.get(name, NULL) for name in ATTRIBUTES)) for facts in firsts)
-        return [NULL if name is None else name for name in names]
+        names = (name_campaign([to_text(facts.get(name, NULL)) for name in ORIGIN]) for facts in firsts)
+        return [NULL if name is None else encode(name) for name in names]
 
     def _spread(self, part: Part, values: list[str]) -> dict[str, Row]:
         """Return a row for each distinct value of the items; NULL has none."""
@@ -194,9 +180,9 @@ class Counter:
         who, rows, start = self._people[people].tolist(), {}, 0
         for value, end, sums in zip(number, ends, figures.T.tolist(), strict=True):
             if value != NULL and any(sums):
-                row = rows[value] = Row()
+                row = rows[decode(value)] = Row()
                 row.pageviews, row.events, row.sessions, row.bounces, row.duration_ms = sums
-                row.visitors = set(who[start:end])
+                row.crowds = [set(who[start:end])]
             start = end
         return rows
 

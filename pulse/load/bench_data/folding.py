@@ -17,8 +17,8 @@ from pulse.rollup import spans
 from pulse.rollup.copying import copy_lines
 from pulse.rollup.fold import LIVE_KEEP, fold_events
 from pulse.rollup.reading import ATTRIBUTES, read_clocks
-from pulse.rollup.summaries import Tally
-from pulse.rollup.writing import write_tally
+from pulse.rollup.summaries import Summaries, Tally
+from pulse.rollup.writing import write_summaries
 from pulse.storage import changes, segments
 from pulse.storage.localtime import LocalClock, epoch_us
 from pulse.storage.sql import load_queries
@@ -47,15 +47,15 @@ def fold_day(connection: Connection, task: Task, rows: Rows, *, is_alone: bool) 
     _wait_for_spans(connection, task)
     visits = find_visits(rows.day)
     copy_lines(connection, "sessions", _SESSION_COLUMNS, _session_lines(rows, visits))
-    tally = Tally({task.project_id: calendar})
+    since_us = int((time.time() - LIVE_KEEP.total_seconds()) * 1_000_000)
+    tally = Tally({task.project_id: calendar}, since_us)
+    tally.add_events(rows.events(since_us))
     counter = Counter(rows.day, visits, rows.catalogue)
-    tally.days[task.project_id, task.day] = counter.dimensions()
     hours = calendar.hours(task.day, task.day)
     begins_ms = np.array([epoch_us(at) // 1000 for at in hours])
-    tally.hours = {(task.project_id, at): row for at, row in zip(hours, counter.hours(begins_ms), strict=True)}
-    since_us = int((time.time() - LIVE_KEEP.total_seconds()) * 1_000_000)
-    tally.add_live(rows.events(since_us), since_us)
-    write_tally(connection, tally)
+    days = {(task.project_id, task.day): counter.dimensions()}
+    by_hour = {(task.project_id, at): row for at, row in zip(hours, counter.hours(begins_ms), strict=True)}
+    write_summaries(connection, Summaries(days, by_hour, tally.summaries().live))
     ends = [(int(rows.day.sessions.key[0]), at_ms * 1000) for at_ms in (task.starts_ms, task.ends_ms - 1)]
     segments.forget(connection, task.project_id, ends)
     if is_alone:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import numpy as np
 from sqlalchemy import Connection
 
-from pulse.load.bench_data.catalogue import Facts
+from pulse.load.bench_data.catalogue import Facts, to_text
 from pulse.load.bench_data.counting import Visits, list_origins
 from pulse.load.bench_data.day import ACTION, ENGAGEMENT, Ints
 from pulse.load.bench_data.plan import Task
@@ -83,5 +83,4 @@ def _column(values: list[Value], chosen: Ints) -> Column:
 
 
 def _value(facts: Facts, name: str) -> str | None:
-    field = facts.get(name, NULL)
-    return None if field == NULL else decode(field)
+    return to_text(facts.get(name, NULL))

@@ -13,12 +13,13 @@ from pulse.load.bench_data.catalogue import (
     PLACE_COLUMNS,
     Catalogue,
     Facts,
+    to_text,
 )
 from pulse.load.bench_data.counting import find_origins, list_origins
 from pulse.load.bench_data.day import ENGAGEMENT, PAGEVIEW, Day, Ints
 from pulse.rollup import reading
-from pulse.rollup.copying import NULL
-from pulse.rollup.reading import ATTRIBUTES, Event
+from pulse.rollup.copying import NULL, decode, pack_texts
+from pulse.rollup.reading import Event, pack_screen
 
 BATCH_EVENTS = 1_000
 COLUMNS = (
@@ -70,38 +71,34 @@ class Rows:
         start = int(np.searchsorted(day.at_ms * 1000, since_us))
         if start == len(day.at_ms):
             return []
-        screens = [f"{agent['screen_width']}x{agent['screen_height']}" for agent in catalogue.agents]
         kinds = [reading.PAGEVIEW, reading.ENGAGEMENT, *repeat(reading.OTHER_EVENT, len(catalogue.actions))]
-        labels = [NULL, "engagement", *(action["event_name"] for action in catalogue.actions)]
         session, head = day.session[start:], self._head[start:]
         agent = sessions.agent[session]
-        attributes = self._attributes(self._origin[start:], sessions.place[session], agent)
-        return [
-            Event(self.project_id, *fields)
-            for fields in zip(
-                pick([str(key) for key in sessions.key.tolist()], session), (day.at_ms[start:] * 1000).tolist(),
-                self.at[start:], day.ids[start:], sessions.visitor[session].tolist(), repeat(True, len(session)),
-                pick(kinds, head), self.paths[start:], attributes, pick(screens, agent), pick(labels, head),
-                strict=True,
-            )
-        ]  # fmt: skip
+        origins = [{"hostname": catalogue.hostname, **facts} for facts in list_origins(catalogue)]
+        paths = [pack_texts([decode(path)]) for path in catalogue.paths]
+        return list(map(Event, *(
+            pick(sessions.key.tolist(), session), (day.at_ms[start:] * 1000).tolist(),
+            [bytes.fromhex(text.replace("-", "")) for text in day.ids[start:]], sessions.visitor[session].tolist(),
+            repeat(self.project_id, len(session)), repeat(True, len(session)), pick(kinds, head),
+            pick(paths, day.path[start:]), pick(_fields(origins, reading.ORIGIN), self._origin[start:]),
+            pick(_fields(catalogue.places, reading.PLACE), sessions.place[session]),
+            pick(_fields(catalogue.agents, reading.AGENT), agent), self._details(agent, head),
+        )))  # fmt: skip
 
-    def _attributes(self, origin: Ints, place: Ints, agent: Ints) -> list[tuple[str, ...]]:
-        """Return each event's attributes; equal ones are one tuple."""
-        catalogue, origins = self.catalogue, list_origins(self.catalogue)
-        wide, high = len(catalogue.agents), len(catalogue.places)
-        combined = (origin * high + place) * wide + agent
-        distinct, index = np.unique(combined, return_inverse=True)
-        found = []
-        for number in distinct.tolist():
-            rest, chosen = divmod(number, wide)
-            which, where = divmod(rest, high)
-            facts = {
-                "hostname": catalogue.hostname, **origins[which], **catalogue.places[where],
-                **catalogue.agents[chosen],
-            }  # fmt: skip
-            found.append(tuple(facts.get(name, NULL) for name in ATTRIBUTES))
-        return pick(found, index)
+    def _details(self, agent: Ints, head: Ints) -> list[bytes]:
+        """Return each event's screen and name."""
+        labels = [None, "engagement", *(decode(action["event_name"]) for action in self.catalogue.actions)]
+        found = [
+            pack_screen(int(facts["screen_width"]), int(facts["screen_height"])) + pack_texts([label])
+            for facts in self.catalogue.agents
+            for label in labels
+        ]
+        return pick(found, agent * len(labels) + head)
+
+
+def _fields(items: list[Facts], names: tuple[str, ...]) -> list[bytes]:
+    """Return each item's facts as a group of attributes."""
+    return [pack_texts([to_text(item.get(name, NULL)) for name in names]) for item in items]
 
 
 def join(items: list[Facts], columns: tuple[str, ...]) -> list[str]:

@@ -126,7 +126,7 @@ def _fold_and_die(config: Config, number: int, hook: str) -> bool:
     return left < 0
 
 
-@pytest.mark.parametrize("point", ["take_sessions", "put_sessions", "write_tally"])
+@pytest.mark.parametrize("point", ["take_sessions", "put_sessions", "write_summaries"])
 def test_a_process_that_dies_between_steps_folds_again(
     engine: Engine, new_project: Callable[..., int], monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
@@ -328,6 +328,37 @@ def test_sessions_may_begin_in_another_partition_than_they_end(
         commit_batch(engine, batch)
         fold_once(engine)
     check(engine, [e for batch in batches for e in batch], {project_id: "UTC"})
+
+
+def test_sessions_of_several_projects_go_on_in_one_fold(engine: Engine, new_project: Callable[..., int]) -> None:
+    projects = [new_project() for _ in range(3)]
+    batches = [
+        [
+            make_event(project_id, at(minutes), visitor=visitor, path=f"/{minutes}", utm_campaign="spring")
+            for number, project_id in enumerate(projects)
+            for visitor in range(1, 3 + number)
+        ]
+        for minutes in (0, 10, 20)
+    ]
+    for batch in batches:
+        commit_batch(engine, batch)
+        fold_once(engine)
+    events = [event for batch in batches for event in batch]
+    assert [session["events"] for session in stored_sessions(engine, projects)] == [3] * 9
+    check(engine, events, dict.fromkeys(projects, "UTC"))
+
+
+def test_a_late_event_leaves_other_sessions_where_they_are(engine: Engine, new_project: Callable[..., int]) -> None:
+    project_id = new_project()
+    commit_batch(engine, [make_event(project_id, at(0) - timedelta(days=5))])
+    fold_once(engine)
+    earlier = rows_of(engine, "SELECT tableoid, ctid, session_key FROM sessions")
+    late = make_event(project_id, at(0) - timedelta(days=6), visitor=2)
+    commit_batch(engine, [make_event(project_id, at(0)), late])
+    fold_once(engine)
+    now = rows_of(engine, "SELECT tableoid, ctid, session_key FROM sessions")
+    assert len(now) == 3
+    assert set(earlier) < set(now)
 
 
 def test_other_settings_of_the_database_change_nothing(

@@ -128,7 +128,7 @@ def test_a_failure_leaves_all_as_it_was(
     def fail(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(rebuilding, "write_tally", fail)
+    monkeypatch.setattr(rebuilding, "write_summaries", fail)
     with pytest.raises(KeyboardInterrupt):
         rebuild(engine, project_id, FIRST, LAST)
     assert [bytes(row.visitors) for row in before]

@@ -108,15 +108,16 @@ def test_a_day_is_counted_as_the_fold_counts_its_events() -> None:
         events = rows.events(0)
         tally = Tally({task.project_id: calendar})
         tally.add_events(events)
-        tally.add_changes(change for group in group_events(events).values() for change in group.connect())
+        tally.add_sessions(session for group in group_events(events).values() for session in group.connect())
 
         counter = DayCounter(rows.day, find_visits(rows.day), catalogue)
-        ((_, day),) = tally.days.items()
-        assert figures_of(dict(counter.dimensions().dimensions())) == figures_of(dict(day.dimensions()))
+        summaries = tally.summaries()
+        ((_, dimensions),) = summaries.days.items()
+        assert figures_of(dict(counter.dimensions())) == figures_of(dict(dimensions))
         hours = calendar.hours(task.day, task.day)
         found = dict(zip(hours, counter.hours(np.array([epoch_us(at) // 1000 for at in hours])), strict=True))
         found = {at: row for at, row in found.items() if not row.is_nothing()}
-        assert figures_of({"": found}) == figures_of({"": {at: row for (_, at), row in tally.hours.items()}})
+        assert figures_of({"": found}) == figures_of({"": {at: row for (_, at), row in summaries.hours.items()}})
 
 
 def figures_of(dimensions: dict[str, dict[Any, Row]]) -> dict[tuple[str, Any], tuple[Any, ...]]:

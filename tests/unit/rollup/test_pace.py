@@ -45,6 +45,16 @@ def fold(clock: Clock, pacer: Pacer, events: int, lag_s: float = 0.1, event_s: f
 def test_every_item_comes_once_and_in_order(clock: Clock) -> None:
     for rest in (0.0, 3.0):
         assert list(Pace(rest).spread(range(1000))) == list(range(1000))
+        assert [item for some in Pace(rest).slices(range(1000)) for item in some] == list(range(1000))
+
+
+def test_slices_are_followed_by_rests_as_well(clock: Clock) -> None:
+    pace = Pace(2.0)
+    for some in pace.slices(range(3000)):
+        clock.now += len(some) * 5e-6
+    assert pace.worked_s == pytest.approx(0.015)
+    assert pace.rested_s == pytest.approx(0.024, rel=0.2)
+    assert max(clock.slept) < 0.006
 
 
 def test_a_stretch_is_followed_by_a_rest_in_proportion(clock: Clock) -> None:
