@@ -10,6 +10,9 @@ from gunicorn.glogging import Logger
 from gunicorn.http import wsgi
 from gunicorn.http.message import Request
 from gunicorn.http.unreader import IterUnreader
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from pulse.web.shortcut import Shortcut, is_open, is_open_to
 from pulse.web.tracking import TrackingFirst
@@ -33,12 +36,17 @@ def settings(**changed: Any) -> Config:
     return cfg
 
 
+def make_shortcut(cfg: Config) -> Shortcut:
+    """The shortcut of a worker, without a service behind it."""
+    return Shortcut(cfg, TrackingFirst(SimpleNamespace(), lambda *_: (), "/api/v1"))  # type: ignore[arg-type]
+
+
 @pytest.fixture
 def shortcut() -> Shortcut:
-    """The shortcut of a worker, without a service behind it."""
+    """The one of usual settings."""
     cfg = settings()
     assert is_open(cfg, Logger(cfg))
-    return Shortcut(cfg, TrackingFirst(SimpleNamespace(), lambda *_: (), "/api/v1"))  # type: ignore[arg-type]
+    return make_shortcut(cfg)
 
 
 def test_it_reads_what_gunicorn_reads(shortcut: Shortcut) -> None:
@@ -52,6 +60,39 @@ def test_it_reads_what_gunicorn_reads(shortcut: Shortcut) -> None:
     assert {"HTTP_COOKIE", "HTTP_REFERER", "HTTP_SEC_FETCH_MODE"} == {
         name for name in environ if name.startswith("HTTP_")
     } - set(call.environ)
+
+
+LINES = [
+    *USUAL.split("\r\n")[1:-2], "Host: x", "Content-Length: 1", "Transfer-Encoding: chunked", "Connection: close",
+    "Expect: 100-continue", "X_API_Key: x", "X-Api-Key: x", "Content-Type: a/b", "X-Forwarded-For: 192.0.2.9",
+    " folded",
+]  # fmt: skip
+PIECES = ["\r\n", "\n", "\r", " ", "\t", ":", ",", "\x00", "_", "2", "+", "#", "?", "/", "%", "\xe9", ""]
+HEADS = st.tuples(
+    st.lists(st.sampled_from(LINES), max_size=6),
+    st.lists(st.tuples(st.integers(0, 400), st.integers(0, 2), st.sampled_from(PIECES)), max_size=2),
+)
+
+
+@given(HEADS)
+@hypothesis_settings(max_examples=400, deadline=None)
+def test_whatever_it_takes_gunicorn_reads_alike(head: tuple[list[str], list[tuple[int, int, str]]]) -> None:
+    lines, edits = head
+    text = "\r\n".join([USUAL.partition("\r\n")[0], "Content-Length: 2", *lines, "", "{}"])
+    for place, length, piece in edits:
+        text = text[:place] + piece + text[place + length :]
+    data = text.encode("latin-1")
+    cfg = settings()
+    call = make_shortcut(cfg).read(data, PEER[0])
+    if call is None:
+        return
+    reader = IterUnreader([data])
+    request = Request(cfg, reader, PEER)
+    _, environ = wsgi.create(request, SimpleNamespace(), PEER, ("127.0.0.1", 80), cfg)
+    assert (environ["REQUEST_METHOD"], environ["PATH_INFO"], request.version) == ("POST", call.route, (1, 1))
+    assert call.environ == {name: environ[name] for name in call.environ}
+    assert not request.should_close() and not request._expected_100_continue
+    assert data[call.body_at : call.end] == request.body.read() and data[call.end :] == reader.take_buffered()
 
 
 def line(text: str) -> Callable[[str], str]:
