@@ -1,96 +1,206 @@
-"""The web worker: gunicorn's own for gevent, which when told to stop does not wait for connections that ask nothing.
+"""The web worker: gunicorn's own for gevent, with two ways of its own.
 
-Browsers and load balancers keep connections open for the next request. Gunicorn's worker takes each for a request in
-work and waits `graceful_timeout` for it.
+The usual tracking request takes the shortcut. And when told to stop, the worker does not wait for connections that ask
+nothing: browsers and load balancers keep connections open for the next request, gunicorn's worker takes each for a
+request in work and waits `graceful_timeout` for it.
 """
 
 import socket
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from functools import partial
+from io import BytesIO
 from time import monotonic
 from typing import Any
 
-from gevent import getcurrent
+from gevent import GreenletExit, Timeout, get_hub, getcurrent
 from gunicorn import http
 from gunicorn.http import parser
+from gunicorn.http.body import Body, LengthReader
+from gunicorn.http.unreader import IterUnreader
 from gunicorn.workers.ggevent import GeventWorker
 
-from pulse.web import gunicorn_answers
+from pulse.web import gunicorn_answers, shortcut
 from pulse.web.arrival import StampingUnreader
+from pulse.web.http import BODY_TIMEOUT_S, UNREAD
+from pulse.web.shortcut import Call, Shortcut
+from pulse.web.tracking import REFUSAL, TrackingFirst
 
 # So long a connection of a stopping worker may still bring a request, whose answer then says that it was the last.
 IDLE_S = 0.5
 
-# Each connection has a greenlet of its own: its socket, and since when it has been waiting for a request's first byte.
-_sockets: dict[Any, socket.socket] = {}
-_waiting: dict[Any, float] = {}
-
-
-class WaitingUnreader(StampingUnreader):
-    """A reader of a connection that says when a request begins to come in."""
-
-    is_discarding = False
-
-    def chunk(self, size_hint: int | None = None) -> bytes:
-        """Read what is there."""
-        data = super().chunk(size_hint)
-        if not self.is_discarding:
-            _waiting.pop(getcurrent(), None)
-        return data
-
-
-class WaitingParser(parser.RequestParser):  # type: ignore[misc]
-    """A parser of a connection's requests for which the rest of one that was answered is not a request that begins."""
-
-    def finish_body(self, *limits: Any, **named_limits: Any) -> bool:
-        """Throw away what the application left unread, as of a request that was refused by its head."""
-        self.unreader.is_discarding = True
-        try:
-            return bool(super().finish_body(*limits, **named_limits))
-        finally:
-            self.unreader.is_discarding = False
-
 
 class Worker(GeventWorker):  # type: ignore[misc]
-    """A worker that stops as soon as the requests which have begun are answered."""
+    """A worker that knows the short way, and stops as soon as the requests which have begun are answered."""
+
+    alive: bool
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # Each connection has a greenlet of its own.
+        self.connections: dict[Any, Connection] = {}
+        self._shortcut: Shortcut | None = None
+        self._is_undecided = True
 
     def init_process(self) -> None:
-        """Take up connections with a reader that says what they wait for; say of last answers that they are."""
-        parser.SocketUnreader = WaitingUnreader
-        http.RequestParser = WaitingParser
+        """Take up connections in our way; say of last answers that they are."""
+        parser.SocketUnreader = StampingUnreader
+        http.RequestParser = partial(Connection, self)
         gunicorn_answers.SingleWriteResponse.is_stopping = staticmethod(lambda: not self.alive)
         super().init_process()
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
         """Answer a connection's requests until its end."""
-        me = getcurrent()
-        _sockets[me] = client
         try:
             super().handle(listener, client, addr)
         finally:
-            del _sockets[me]
-            _waiting.pop(me, None)
+            if connection := self.connections.pop(getcurrent(), None):
+                connection.let_go()
 
     def timeout_ctx(self) -> Any:
-        """How long to wait for the next request, which begins here."""
-        _waiting[getcurrent()] = monotonic()
-        return super().timeout_ctx()
+        """How long to wait for the next request, which a connection of ours knows itself."""
+        return nullcontext() if getcurrent() in self.connections else super().timeout_ctx()
 
-    def handle_request(self, listener_name: Any, req: Any, sock: socket.socket, addr: Any) -> None:
-        """Answer a request; one that came together with the last was read already."""
-        _waiting.pop(getcurrent(), None)
-        super().handle_request(listener_name, req, sock, addr)
+    def find_shortcut(self) -> Shortcut | None:
+        """Return the short way of tracking requests; None where gunicorn has more to do, or nothing is built yet."""
+        if self._is_undecided:
+            tracking = getattr(self.wsgi, "wsgi_app", self.wsgi)
+            self._is_undecided = tracking is None
+            if isinstance(tracking, TrackingFirst) and shortcut.is_open(self.cfg, self.log):
+                self._shortcut = Shortcut(self.cfg, tracking)
+                self.log.info("Tracking requests take the shortcut")
+        return self._shortcut
+
+    def count_request(self) -> None:
+        """Count a request as gunicorn does, which ends a worker after `max_requests`."""
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("Autorestarting worker after current request.")
+            self.alive = False
 
     def notify(self) -> None:
-        """Tell gunicorn that this worker lives, as it does every second; let go of idle connections when stopping."""
+        """Tell gunicorn that this worker lives, as it does every second; let go of connections idle for too long."""
         super().notify()
-        if not self.alive:
-            _close_idle(monotonic() - IDLE_S)
+        since = monotonic() - (self.cfg.keepalive if self.alive else IDLE_S)
+        for connection in list(self.connections.values()):
+            connection.close_if_waiting(since)
 
 
-def _close_idle(since: float) -> None:
-    for greenlet, began_at in list(_waiting.items()):
-        if began_at <= since:
+class Connection(parser.RequestParser):  # type: ignore[misc]
+    """A connection's requests one after the other, as gunicorn asks for them; those of the shortcut it never sees."""
+
+    mesg: Any
+
+    def __init__(self, worker: Worker, cfg: Any, source: socket.socket, address: Any) -> None:
+        super().__init__(cfg, source, address)
+        self._worker = worker
+        self._sock = source
+        self._may_be_short = shortcut.is_open_to(cfg, address)
+        self._readable = get_hub().loop.io(source.fileno(), 1)
+        self._is_new = True
+        self._began_at = 0.0
+        self._is_waiting = False
+        worker.connections[getcurrent()] = self
+
+    def close_if_waiting(self, since: float) -> None:
+        """Close it if it has been waiting for a request's first byte since then."""
+        if self._is_waiting and self._began_at <= since:
             # The reader still gets what has arrived, then the end: its greenlet closes the connection. By a second
             # handle, as gevent would break off the waiting read, which gunicorn logs as an error.
-            with suppress(OSError), _sockets[greenlet].dup() as handle:
+            with suppress(OSError), self._sock.dup() as handle:
                 handle.shutdown(socket.SHUT_RD)
+
+    def let_go(self) -> None:
+        """Free what it holds of the event loop."""
+        self._readable.close()
+
+    def __next__(self) -> Any:
+        """Return the next request for gunicorn, None when it is too long in coming. Raises StopIteration at the end."""
+        if not self.cfg.keepalive:
+            return super().__next__()
+        if self.mesg is not None and not self._end_last():
+            return None
+        short = self._worker.find_shortcut() if self._may_be_short else None
+        while True:
+            data = self._read_first(short is not None)
+            call = None if short is None else short.read(data, self.source_addr[0])
+            if short is None or call is None:
+                break
+            self.req_count += 1
+            request = self._answer(short, call, data)
+            if request is not None:
+                return request
+        self.unreader.unread(data)
+        self._sock.settimeout(None)
+        with Timeout(max(0.001, self._began_at + self.cfg.keepalive - monotonic()), False):
+            return super().__next__()
+        return None
+
+    def _end_last(self) -> bool:
+        """Read what is left of gunicorn's last request. Raises StopIteration if it was to be the last.
+
+        The rest of a request that was refused by its head is not a request that begins: nobody has to wait for it.
+        """
+        self._sock.settimeout(None)
+        self._began_at = monotonic()
+        self._is_waiting = True
+        with Timeout(self.cfg.keepalive, False):
+            if self.mesg.should_close() or not self.finish_body():
+                raise StopIteration
+            self.mesg = None
+        self._is_waiting = False
+        return self.mesg is None
+
+    def _read_first(self, may_wait: bool) -> bytes:
+        """Return the first bytes of a request. Raises StopIteration when the client has closed."""
+        self._began_at = monotonic()
+        if self.unreader.buf.getbuffer().nbytes:
+            return bytes(self.unreader.read())
+        self._is_waiting = True
+        if may_wait and not self._is_new:
+            get_hub().wait(self._readable)  # a try would find nothing yet: a system call and an exception, 3 µs
+        self._is_new = False
+        data = self.unreader.read()
+        self._is_waiting = False
+        if not data:
+            raise StopIteration
+        return bytes(data)
+
+    def _answer(self, short: Shortcut, call: Call, data: bytes) -> Any:
+        """Answer a tracking request; return it for gunicorn when it has to be refused in words."""
+        environ, rest = call.environ, data[call.end :]
+        if call.end <= len(data):
+            environ["wsgi.input"] = BytesIO(data[call.body_at : call.end])
+        else:  # as gunicorn reads it: in pieces, with its time-out
+            rest = data[call.body_at :]
+            environ["wsgi.input"] = Body(LengthReader(self.unreader, call.end - call.body_at))
+            environ["gunicorn.socket"] = self._sock
+        if rest:
+            self.unreader.unread(rest)
+        try:
+            answer = short.tracking.answer(call.route, environ)
+        except (GreenletExit, SystemExit):
+            raise StopIteration from None  # as the worker's own handle_request, it is being ended
+        if answer is None:
+            return self._hand_over(data[: call.body_at], environ)
+        self._worker.count_request()
+        is_last = not self._worker.alive
+        self._send(short.word(*answer, is_last=is_last))
+        if is_last:
+            raise StopIteration
+        return None
+
+    def _hand_over(self, head: bytes, environ: dict[str, Any]) -> Any:
+        """Return the request as gunicorn reads it, what is left of its body, and why it is refused."""
+        self.mesg = self.mesg_class(self.cfg, IterUnreader([head]), self.source_addr, self.req_count)
+        body = environ["wsgi.input"]
+        if isinstance(body, BytesIO):
+            body = Body(LengthReader(self.unreader, 0))
+        body.found = {name: environ[name] for name in (REFUSAL, UNREAD) if name in environ}
+        self.mesg.body = body
+        return self.mesg
+
+    def _send(self, data: bytes) -> None:
+        self._sock.settimeout(BODY_TIMEOUT_S)
+        sent = self._sock.send(data)
+        if sent < len(data):
+            self._sock.sendall(data[sent:])

@@ -34,9 +34,8 @@ from pulse.web.service import Service, service
 
 blueprint = Blueprint("tracking", __name__)
 
-_REFUSAL = "pulse.refusal"  # in the WSGI environment: why the event could not be stored
+REFUSAL = "pulse.refusal"  # in the WSGI environment: why the event could not be stored
 _CONTENT_TYPES = {"application/json", "text/plain", ""}
-_HEADERS = (("Content-Type", "application/json"), ("Access-Control-Allow-Origin", "*"))
 _CORS = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "POST, OPTIONS",
@@ -95,7 +94,7 @@ def track_batch() -> Response:
 
 
 def _track(store: Callable[[Service, dict[str, Any]], bytes]) -> Response:
-    refusal: Exception | None = request.environ.get(_REFUSAL)
+    refusal: Exception | None = request.environ.get(REFUSAL)
     if refusal is not None:
         raise refusal
     return Response(store(service(), request.environ), mimetype="application/json")
@@ -109,34 +108,53 @@ class TrackingFirst:
     words it.
     """
 
+    HEADERS = (("Content-Type", "application/json"), ("Access-Control-Allow-Origin", "*"))
+
     def __init__(self, parts: Service, rest: Callable[..., Iterable[bytes]], prefix: str) -> None:
         self._parts = parts
         self._rest = rest
         self._stores = {f"{prefix}/track/event": store_event, f"{prefix}/track/batch": store_batch}
 
+    @property
+    def routes(self) -> Iterable[str]:
+        """The paths it answers a POST to."""
+        return self._stores.keys()
+
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         route = environ["PATH_INFO"]
-        store = self._stores.get(route)
-        if store is None or environ["REQUEST_METHOD"] != "POST":
+        if route not in self._stores or environ["REQUEST_METHOD"] != "POST":
             return self._rest(environ, start_response)
+        # One that the shortcut has asked about before it reached gunicorn comes with what was found.
+        environ.update(getattr(environ["wsgi.input"], "found", ()))
+        answer = None if REFUSAL in environ else self.answer(route, environ)
+        if answer is None:
+            return self._rest(environ, start_response)
+        status, headers, body = answer
+        start_response(status, [*self.HEADERS, ("Content-Length", str(len(body))), *headers.items()])
+        return (body,)
+
+    def answer(self, route: str, environ: dict[str, Any]) -> tuple[str, dict[str, str], bytes] | None:
+        """Store what a request brings and return status, headers beside HEADERS, and body.
+
+        None when there is something to refuse, which then is in the environment.
+        """
         started_at = arrival.started_at()
         given_id = given_request_id(environ)
         status = "200 OK"
         headers: dict[str, str] = {}
         try:
-            body = store(self._parts, environ)
+            body = self._stores[route](self._parts, environ)
         except (RateLimited, Unavailable) as error:  # who sends too much must not cost more than who does not
             body, headers = encode_error(error)
             status = f"{error.status} {HTTPStatus(error.status).phrase}"
             given_id = given_id or new_event_id()
         except Exception as error:  # noqa: BLE001 - the view raises it again
-            environ[_REFUSAL] = error
-            return self._rest(environ, start_response)
+            environ[REFUSAL] = error
+            return None
         recorder.record_request(route, "POST", int(status[:3]), (perf_counter() - started_at) * 1000)
         if given_id is not None:
             headers["X-Request-Id"] = given_id
-        start_response(status, [*_HEADERS, ("Content-Length", str(len(body))), *headers.items()])
-        return (body,)
+        return status, headers, body
 
 
 def store_event(parts: Service, environ: dict[str, Any]) -> bytes:

@@ -33,6 +33,11 @@ class Waiting:
         """The built application's, none before."""
         return {} if self._app is None else self._app.extensions
 
+    @property
+    def wsgi_app(self) -> Any:
+        """The built application's, None before."""
+        return None if self._app is None else self._app.wsgi_app
+
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if self._app is not None:
             return self._app(environ, start_response)

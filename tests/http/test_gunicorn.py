@@ -1,6 +1,8 @@
 """What only a real gunicorn shows: broken requests, errors below the application, answers in one piece."""
 
+import gzip
 import json
+import re
 import socket
 import sys
 import time
@@ -19,7 +21,7 @@ KEY = "X-API-Key: test_api_key\r\nContent-Type: application/json\r\n"
 @pytest.fixture(scope="module")
 def service() -> Iterator[RunningService]:
     """A service as `make run` starts it."""
-    with run_service(WEB_CONCURRENCY="1") as running:
+    with run_service(WEB_CONCURRENCY="1", GUNICORN_CMD_ARGS="--log-level info") as running:
         yield running
 
 
@@ -67,6 +69,90 @@ def test_answers_without_a_body_end_too(service: RunningService) -> None:
     assert status == 200 and int(headers["Content-Length"]) > 1000 and body == b""
 
 
+def track(body: str = EVENT, *lines: str, length: int | None = None, route: str = "event", version: str = "1.1") -> str:
+    own = "".join(f"{line}\r\n" for line in lines)
+    size = f"Content-Length: {len(body) if length is None else length}\r\n"
+    return f"POST /api/v1/track/{route} HTTP/{version}\r\nHost: x\r\n{own}{size}\r\n{body}"
+
+
+USE_KEY = ("X-API-Key: test_api_key", "Content-Type: application/json")
+TRACKING = {
+    "an event": track(EVENT, *USE_KEY),
+    "a beacon": track(EVENT, "Content-Type: text/plain;charset=UTF-8", route="event?api_key=test_api_key"),
+    "a bearer": track(EVENT, "authorization: bearer test_api_key", "connection: keep-alive"),
+    "gzip": track(gzip.compress(EVENT.encode()).decode("latin-1"), *USE_KEY, "Content-Encoding: gzip"),
+    "a bot": track(EVENT, *USE_KEY, "User-Agent: Googlebot/2.1 (+http://www.google.com/bot.html)"),
+    "a batch": track(f'{{"events": [{EVENT}, {EVENT}]}}', *USE_KEY, route="batch"),
+    "a mixed batch": track(f'{{"events": [{EVENT}, {{"url": 1}}]}}', *USE_KEY, route="batch"),
+    "a bad batch": track('{"events": [{"url": 1}]}', *USE_KEY, route="batch"),
+    "a large batch": track(f'{{"events": [{", ".join([EVENT] * 101)}]}}', *USE_KEY, route="batch"),
+    "a bad event": track('{"type": 5}', *USE_KEY),
+    "no JSON": track("{", *USE_KEY),
+    "nothing": track("", *USE_KEY),
+    "no key": track(EVENT),
+    "an unknown key": track(EVENT, "X-API-Key: nobody's"),
+    "another content": track(EVENT, "X-API-Key: test_api_key", "Content-Type: text/html"),
+    "an id": track(EVENT, *USE_KEY, "X-Request-Id: order-66"),
+    "a harmful id": track(EVENT, *USE_KEY, "X-Request-Id: a b<script>"),
+    "an id and a refusal": track(EVENT, "X-Request-Id: order-66"),
+    "an id that splits": track(EVENT, *USE_KEY, "X-Request-Id: a\rSet-Cookie: b"),
+    "two ids": track(EVENT, *USE_KEY, "X-Request-Id: a", "X-Request-Id: b"),
+    "the last": track(EVENT, *USE_KEY, "Connection: close"),
+    "HTTP/1.0": track(EVENT, *USE_KEY, version="1.0"),
+    "too large": track(EVENT, *USE_KEY, length=1 << 20),
+    "cut short": track(EVENT, *USE_KEY, length=1000),
+    "longer than it says": track(EVENT, *USE_KEY, length=10),
+    "two lengths": track(EVENT, *USE_KEY, "Content-Length: 10"),
+    "the length twice": track(EVENT, *USE_KEY, f"Content-Length: {len(EVENT)}"),
+    "a signed length": track(EVENT, *USE_KEY).replace("Length: ", "Length: +"),
+    "a list of lengths": track(EVENT, *USE_KEY).replace("Length: ", "Length: 5, "),
+    "a length and chunks": track("0\r\n\r\n", *USE_KEY, "Transfer-Encoding: chunked"),
+    "an odd coding": track(EVENT, *USE_KEY, "Transfer-Encoding: xchunked"),
+    "a space before the colon": track(EVENT, *USE_KEY).replace("Length:", "Length :"),
+    "folding": track(EVENT, *USE_KEY, "X-Folded: a\r\n b"),
+    "a folded length": track(EVENT, *USE_KEY).replace("Length: ", "Length:\r\n "),
+    "a NUL": track(EVENT, *USE_KEY, "X-Nul: a\x00b"),
+    "a line feed": track(EVENT, *USE_KEY, "X-Feed: a\nX-API-Key: b"),
+    "two hosts": track(EVENT, *USE_KEY, "Host: y"),
+    "an underscore": track(EVENT, *USE_KEY, "X_API_Key: nobody's"),
+    "an expectation": track(EVENT, *USE_KEY, "Expect: 100-continue"),
+    "many headers": track(EVENT, *USE_KEY, *["X-Many: x"] * 70),
+    "a long header": track(EVENT, *USE_KEY, f"X-Long: {'x' * 8300}"),
+    "a long line": track(EVENT, *USE_KEY, route=f"event?{'x' * 8300}"),
+    "a head without end": track(EVENT, *USE_KEY).partition("\r\n\r\n")[0],
+}
+NEXT = "GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+# Nobody minds this header, but with it a request does not take the shortcut.
+BY_GUNICORN = "TE: trailers\r\n"
+_IDS = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}|Date: [^\r]*")
+
+
+def talk(service: RunningService, request: str) -> bytes:
+    """Return all that comes back, but for dates and ids, when another request follows at once."""
+    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
+        connection.sendall((request + NEXT).encode("latin-1"))
+        connection.shutdown(socket.SHUT_WR)
+        try:
+            return _IDS.sub(b"*", b"".join(iter(lambda: connection.recv(65536), b"")))
+        except ConnectionResetError:  # it did not want to read the rest
+            return b"reset"
+
+
+@pytest.mark.parametrize("case", TRACKING)
+def test_tracking_answers_are_the_same_by_the_shortcut_and_by_gunicorn(service: RunningService, case: str) -> None:
+    request = TRACKING[case]
+    found = talk(service, request)
+    assert found.startswith((b"HTTP/1.1 ", b"HTTP/1.0 200 "))
+    assert found == talk(service, request.replace("Host: x\r\n", f"Host: x\r\n{BY_GUNICORN}", 1))
+    assert b"Set-Cookie" not in found and found.count(b"HTTP/1.1 200 OK") <= 2
+
+
+def test_tracking_takes_the_shortcut(service: RunningService) -> None:
+    pytest.importorskip("gunicorn_h1c")
+    assert talk(service, TRACKING["an event"])
+    wait_until(lambda: "Tracking requests take the shortcut" in service.log.read_text())
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux stamps what TCP delivers")
 @pytest.mark.parametrize(
     ("route", "request_text"),
@@ -80,6 +166,7 @@ def test_answers_without_a_body_end_too(service: RunningService) -> None:
 )
 def test_the_wait_for_a_busy_worker_counts(service: RunningService, route: str, request_text: str) -> None:
     """As the client sees it: what lies in the socket meanwhile waits as well."""
+    urllib.request.urlopen(urllib.request.Request(f"{service.url}/api/v1/performance/reset", method="POST")).close()
     worker = service.processes("web-worker")[0]
     with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
         connection.sendall(request_text.encode())
