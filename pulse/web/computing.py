@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -24,28 +25,46 @@ class Slots:
 
     def __init__(self, count: int, message: str) -> None:
         self.count = count
-        self._free = threading.BoundedSemaphore(count)
         self._message = message
-        self._waiting = 0
+        self._lock = threading.Lock()
+        self._free = count
+        self._waiting: deque[threading.Event] = deque()
 
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Wait for a slot, and have it. Raises Unavailable after WAIT_S."""
-        self._waiting += 1
-        try:
-            has_turn = self._free.acquire(timeout=WAIT_S)
-        finally:
-            self._waiting -= 1
-        if not has_turn:
-            raise Unavailable(self._message, retry_after_s=10)
+        self._enter()
         try:
             yield
         finally:
-            self._free.release()
+            self._leave()
 
     def is_idle(self) -> bool:
         """Tell whether nobody waits."""
-        return self._waiting == 0
+        return not self._waiting
+
+    def _enter(self) -> None:
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            called = threading.Event()
+            self._waiting.append(called)
+        if called.wait(WAIT_S):
+            return
+        with self._lock:
+            if called.is_set():  # at the last moment
+                return
+            self._waiting.remove(called)
+        raise Unavailable(self._message, retry_after_s=10)
+
+    def _leave(self) -> None:
+        """Hand the slot to who has waited longest: a free one would go to who comes just now."""
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._free += 1
 
 
 class Renewals:

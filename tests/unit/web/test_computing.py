@@ -25,6 +25,26 @@ def test_no_more_than_so_many_have_a_turn(monkeypatch: pytest.MonkeyPatch) -> No
         pass
 
 
+def test_who_has_waited_longest_is_next() -> None:
+    slots = Slots(1, "too many")
+    order: list[int] = []
+
+    def ask(number: int) -> None:
+        with slots.turn():
+            order.append(number)
+
+    asking = [threading.Thread(target=ask, args=(number,)) for number in range(5)]
+    with slots.turn():
+        for number, thread in enumerate(asking, start=1):
+            thread.start()
+            wait_until(lambda number=number: len(slots._waiting) == number)  # type: ignore[misc]
+    for thread in asking:
+        thread.join(10)
+    assert order == [0, 1, 2, 3, 4]
+    with slots.turn():
+        assert slots.is_idle()
+
+
 def _step(name: str, began: list[str], go_on: threading.Event) -> Callable[[], None]:
     def run() -> None:
         began.append(name)
