@@ -32,6 +32,7 @@ from pulse.web import (
     exports,
     goals,
     health,
+    near,
     openapi,
     pages,
     performance,
@@ -89,7 +90,8 @@ def create_app(config: Config | None = None) -> Flask:
     install_error_handlers(app)
     _install_hooks(app)
     _register_blueprints(app, config)
-    app.wsgi_app = tracking.TrackingFirst(parts, app.wsgi_app, API_PREFIX)  # type: ignore[method-assign]
+    again = near.NearFirst(parts, app.wsgi_app)
+    app.wsgi_app = tracking.TrackingFirst(parts, again, API_PREFIX)  # type: ignore[method-assign]
     _keep_salts_fresh(salts, identity)
     return app
 

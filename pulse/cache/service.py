@@ -50,6 +50,8 @@ class CacheService:
         self._counters = CounterTable()
         self._flights = Flights()
         self._open: FailoverCache | None = None
+        # How often values were replaced or forgotten through this process: what was taken from here may be out of date.
+        self.deletions = 0
 
     def init_app(self, app: Flask | None, config: Config) -> None:
         """Build the sides through Flask-Caching; again for another app, which closes the first one's.
@@ -125,10 +127,18 @@ class CacheService:
         if old is None or old.state != "HIT":
             return self._computer.fulfil(wish)
         self._counters.count(namespace, "hits")
-        ends_soon = old.fresh_until - time.time() < ttl * self._limits.renew_share
+        ends_soon = time.time() > self.renewed_from(old)
         if ends_soon and in_background is not None and not self._flights.is_under_way(key):
             in_background(lambda: self._computer.renew(wish))
         return old
+
+    def renewed_from(self, entry: Entry) -> float:
+        """Since when, in epoch seconds, an entry that is asked for is renewed in the background."""
+        return entry.fresh_until - (entry.fresh_until - entry.stored_at) * self._limits.renew_share
+
+    def count_hit(self, namespace: str) -> None:
+        """Count an answer that a caller had from here a moment ago and has given once more."""
+        self._counters.count(namespace, "hits")
 
     def get(self, key: str, default: Any = None) -> Any:
         """The fresh value under a key, or `default`."""
@@ -150,18 +160,21 @@ class CacheService:
         size_bytes = len(bytes(envelope.payload))
         if size_bytes > self._limits.value_bytes:
             raise ValueError(f"{key!r}: {size_bytes} bytes; a cached value may have {self._limits.value_bytes}")
+        self.deletions += 1
         self._flights.void(key)
         self._store.set(key, envelope, ttl)
 
     def delete(self, key: str) -> bool:
         """Forget a key, and what is being computed for it now; whether there was one."""
         _check(key)
+        self.deletions += 1
         self._flights.void(key)
         return self._store.delete(key)
 
     def delete_pattern(self, pattern: str) -> int:
         """Forget every key that a Redis glob (`*`, `?`, `[a-c]`, backslash) matches; how many there were."""
         _check(pattern)
+        self.deletions += 1
         self._flights.void_pattern(pattern)
         return self._store.delete_pattern(pattern)
 

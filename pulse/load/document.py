@@ -6,7 +6,8 @@ In the template stand, on lines of their own or within a line,
 - `{{when ingest}}`, `{{how ingest}}`: date, commit and machine; the command;
 - `{{table ingest}}`, `{{table tuning: cache in}}`: all figures of a result, or those whose names begin so;
 - `{{grid tuning: requests of}}`: the same as a grid: a line for each name up to `: `, a column for each rest;
-- `{{pivot reports: cold @ 10m}}`: a line for each report, a column for each range, `p50 / p95 / p99` in the cells;
+- `{{pivot reports: cold @ 10m}}`: a line for each report, a column for each range, `p50 / p95 / p99` in the cells, or
+  after how long the service gave one up;
 - `{{rest reports}}`: what neither a pivot nor the grid of disk space shows;
 - `{{targets all}}`: every target, once, with the figure that tells of it and the commands below;
 - `{{plans reports}}`: the most expensive statements of a result with their plans.
@@ -28,7 +29,10 @@ TEMPLATE, PAGE, RESULTS = "docs/performance.template.md", "docs/PERFORMANCE.md",
 _PLACE = re.compile(r"\{\{(?:(when|how|table|grid|pivot|rest|targets|plans) )?([\w-]+)(?:: ([^}]+))?\}\}")
 _MIX = "8 clients, mix: "
 # A report over a range, and what is measured of it: `campaigns/top 30 d: cold p99 @ 10m`.
-_OF_RANGE = re.compile(r"(?P<report>\S+) (?P<range>\d+ d): (?P<part>(?:cold|warm) p\d+|rows|buffers) @ (?P<size>\w+)")
+_OF_RANGE = re.compile(
+    r"(?P<report>[\w/]+(?: filtered)?) (?P<range>\d+ d): "
+    r"(?P<part>(?:cold|warm) p\d+|rows|buffers|stopped) @ (?P<size>\w+)"
+)
 _SHOWN = re.compile(rf"disk: |{_OF_RANGE.pattern}$")
 _PIVOTS = {
     "cold": ("cold p50", "cold p95", "cold p99"), "warm": ("warm p50", "warm p95", "warm p99"),
@@ -121,6 +125,7 @@ def describe(result: Result) -> str:
     """Return when, on which commit and on what something was measured."""
     machine = result["machine"] or {}
     text = f"{result['at'][:10]}, commit {result['commit']}"
+    text += "" if result.get("isComplete", True) else ", broken off before its end"
     if not machine:
         return text
     return (
@@ -180,7 +185,7 @@ def _write_figures(rows: list[Result]) -> str:
 def show_pivot(result: Result, asked: str) -> str:
     """Return reports by ranges; in a cell stand the parts of `asked` (a name of _PIVOTS ` @ ` a size), bold if missed.
 
-    Raises ValueError for another name.
+    Of one that the service gave up stands after how many milliseconds it did. Raises ValueError for another name.
     """
     name, _, size = asked.partition(" @ ")
     if name not in _PIVOTS:
@@ -189,7 +194,10 @@ def show_pivot(result: Result, asked: str) -> str:
     ranges: dict[str, None] = {}
     for row in result["figures"]:
         found = _OF_RANGE.fullmatch(row["name"])
-        if found and found["size"] == size and found["part"] in _PIVOTS[name]:
+        if found and found["size"] == size and name == "cold" and found["part"] == "stopped":
+            stopped = {"cold p50": f"**given up after {show_number(row['median'])}**"}
+            cells.setdefault(found["report"], {})[found["range"]] = stopped
+        elif found and found["size"] == size and found["part"] in _PIVOTS[name]:
             text = show_number(row["median"]) if name != "work" else f"{row['median']:,.0f}"
             text = f"**{text}**" if row["met"] is False else text
             cells.setdefault(found["report"], {}).setdefault(found["range"], {})[found["part"]] = text

@@ -1,9 +1,7 @@
 """The report endpoints, each through the cache."""
 
 import hashlib
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, cast
 from zoneinfo import ZoneInfo
@@ -17,13 +15,15 @@ from pulse.reports import analytics as report
 from pulse.reports import events, period, realtime
 from pulse.reports.filters import read_filters, write_filters
 from pulse.storage.projects import Project
+from pulse.web.computing import Renewals, Slots
 from pulse.web.http import Api, answer_json
 from pulse.web.kept import KEPT_FORM, answer_kept, keep
 from pulse.web.service import Service, service
 from pulse.web.warming import Question, Warmer
 
 WARMER = "pulse_warmer"
-InBackground = Callable[[Callable[[], None]], None]
+# What the cache's counters count reports under.
+NAMESPACE = "analytics"
 
 blueprint = Blueprint("analytics", __name__)
 api = Api(blueprint, "Reports")
@@ -35,21 +35,12 @@ REALTIME_TTL_S = 1
 # A filtered report is counted from the facts, at a hundred times the cost.
 FILTERED_OPEN_TTL_S = 30
 
-# Filtered reports counted at once by a process; each keeps PostgreSQL busy for a second or more.
-MAX_FILTERED = 2
-FILTERED_WAIT_S = 10
-_slots = threading.BoundedSemaphore(MAX_FILTERED)
-
-
-@contextmanager
-def _turn() -> Iterator[None]:
-    """Wait for one of the slots. Raises Unavailable after FILTERED_WAIT_S."""
-    if not _slots.acquire(timeout=FILTERED_WAIT_S):
-        raise Unavailable("Too many filtered reports are being counted; try again shortly.", retry_after_s=10)
-    try:
-        yield
-    finally:
-        _slots.release()
+# Reports computed at once by a process: a filtered one keeps PostgreSQL busy for a second or more, another for 50 ms.
+_filtered = Slots(2, "Too many filtered reports are being counted; try again shortly.")
+_computed = Slots(2, "Too many reports are being computed; try again shortly.")
+_renewals = Renewals(_computed, OPEN_TTL_S / 3)
+# Reports that are computed in a moment do not wait behind the others.
+_quick_renewals = Renewals()
 
 
 def digest(text: str) -> str:
@@ -65,21 +56,27 @@ def answer_report(
     `version` is when what the report reads changed last: an answer from before that is computed anew. With `renew`
     one in demand is computed anew beside the requests, shortly before its time is over.
     """
-    entry = _keep_report(key, compute, ttl_s, version, _run_in_background if renew else None)
-    return answer_kept(entry.value, max_age_s=max_age_s, cache_state=entry.state)
+    entry = _keep_report(key, compute, ttl_s, version, _quick_renewals if renew else None)
+    return answer_kept(entry, max_age_s=max_age_s, namespace=NAMESPACE)
 
 
 def _keep_report(
-    key: str, compute: Callable[[], Any], ttl_s: int, version: float, in_background: InBackground | None
+    key: str, compute: Callable[[], Any], ttl_s: int, version: float, renewals: Renewals | None
 ) -> Entry:
+    """Return the answer from the cache, computed if it is not there; `renewals` take what is to be computed anew."""
+
+    def renew(work: Callable[[], None]) -> None:
+        assert renewals is not None
+        renewals.add(key, _as_this_request(work))
+
     return cache.wrap_entry(
-        f"{key}:{KEPT_FORM}", lambda: keep(compute()), ttl=ttl_s, namespace="analytics", stale_on=(Unavailable,),
-        version=version, in_background=in_background,
+        f"{key}:{KEPT_FORM}", lambda: keep(compute()), ttl=ttl_s, namespace=NAMESPACE, stale_on=(Unavailable,),
+        version=version, in_background=renew if renewals else None,
     )  # fmt: skip
 
 
-def _run_in_background(work: Callable[[], None]) -> None:
-    """Do work of this request beside it; what it costs the database counts for the request's route."""
+def _as_this_request(work: Callable[[], None]) -> Callable[[], None]:
+    """Return work to be done beside this request; what it costs the database counts for the request's route."""
     app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
     rule, method = str(request.url_rule), request.method
 
@@ -87,7 +84,7 @@ def _run_in_background(work: Callable[[], None]) -> None:
         with app.app_context(), recorder.route_scope(rule, method):
             work()
 
-    threading.Thread(target=run, name="renewal", daemon=True).start()
+    return run
 
 
 def find_project(project_id: int) -> Project:
@@ -101,13 +98,11 @@ def find_project(project_id: int) -> Project:
 )  # fmt: skip
 def analytics(project_id: int, query: report.AnalyticsQuery) -> Response:
     """Answer the main report."""
-    entry = _find_analytics(project_id, query, _run_in_background)
-    return answer_kept(entry.value, max_age_s=300, cache_state=entry.state)
+    entry = _find_analytics(project_id, query)
+    return answer_kept(entry, max_age_s=300, namespace=NAMESPACE)
 
 
-def _find_analytics(
-    project_id: int, query: report.AnalyticsQuery, in_background: InBackground | None, *, note: bool = True
-) -> Entry:
+def _find_analytics(project_id: int, query: report.AnalyticsQuery, *, is_asked: bool = True) -> Entry:
     """Return the main report from the cache, computed if it is not there."""
     zone = find_project(project_id).timezone
     now = datetime.now(UTC)
@@ -126,7 +121,7 @@ def _find_analytics(
         key += f":{digest(write_filters(filters))}"
 
     def compute() -> report.AnalyticsReport:
-        with _turn() if filters else nullcontext():
+        with (_filtered if filters else _computed).turn():
             return service().database.run(
                 lambda connection: report.analytics(
                     connection, project_id, chosen, query.limit, filters, query.compare
@@ -135,10 +130,10 @@ def _find_analytics(
 
     open_s = FILTERED_OPEN_TTL_S if filters else OPEN_TTL_S
     ttl_s = open_s if is_open else CLOSED_TTL_S
-    if note and not is_open and not filters:
+    if is_asked and not is_open and not filters:
         ago = (today - chosen.start).days, (today - chosen.end).days
         warmer().note(Question(project_id, *ago, query.granularity, query.limit, query.compare), today)
-    return _keep_report(key, compute, ttl_s, version, None if filters else in_background)
+    return _keep_report(key, compute, ttl_s, version, _renewals if is_asked and not filters else None)
 
 
 def install_warmer(app: Flask, parts: Service) -> None:
@@ -150,7 +145,7 @@ def install_warmer(app: Flask, parts: Service) -> None:
         )
         query = report.AnalyticsQuery(start, end, question.granularity, question.limit, compare=question.compare)
         with app.app_context():
-            _find_analytics(question.project_id, query, None, note=False)
+            _find_analytics(question.project_id, query, is_asked=False)
 
     app.extensions[WARMER] = Warmer(
         answer, lambda project_id: parts.projects.get(project_id).timezone, parts.stopping

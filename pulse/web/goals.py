@@ -1,19 +1,17 @@
 """Goals and funnels over HTTP."""
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import msgspec
 from flask import Blueprint, Response
 
-from pulse.errors import NotFound, Unavailable
+from pulse.errors import NotFound
 from pulse.reports import funnel as funnels
 from pulse.reports import goals as store
 from pulse.reports.goals import Goal, GoalDefinition, GoalReport, GoalsQuery, GoalsReport
 from pulse.web.analytics import OPEN_TTL_S, answer_report, digest, find_project
 from pulse.web.campaigns import answer_period, resolve_period
+from pulse.web.computing import Slots
 from pulse.web.http import Api
 from pulse.web.projects import Deleted
 from pulse.web.service import service
@@ -22,20 +20,7 @@ blueprint = Blueprint("goals", __name__)
 api = Api(blueprint, "Goals")
 
 # Funnels counted at once by a process: each reads all events of its days, on every core.
-MAX_FUNNELS = 2
-FUNNEL_WAIT_S = 10
-_slots = threading.BoundedSemaphore(MAX_FUNNELS)
-
-
-@contextmanager
-def _turn() -> Iterator[None]:
-    """Wait for one of the slots. Raises Unavailable after FUNNEL_WAIT_S."""
-    if not _slots.acquire(timeout=FUNNEL_WAIT_S):
-        raise Unavailable("Too many funnels are being counted; try again shortly.", retry_after_s=10)
-    try:
-        yield
-    finally:
-        _slots.release()
+_funnels = Slots(2, "Too many funnels are being counted; try again shortly.")
 
 
 @api(
@@ -117,7 +102,7 @@ def funnel(project_id: int, body: funnels.FunnelRequest) -> Response:
     is_open = chosen.ends_at > datetime.now(UTC)
 
     def compute() -> funnels.FunnelReport:
-        with _turn():
+        with _funnels.turn():
             return service().database.run(lambda connection: funnels.funnel(connection, project_id, chosen, body))
 
     key = f"{chosen.start}:{chosen.end}:{chosen.timezone}:{digest(msgspec.json.encode(body).decode())}"

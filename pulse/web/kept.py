@@ -6,6 +6,8 @@ from typing import Any
 
 from flask import Response, request
 
+from pulse.cache import Entry
+from pulse.web import near
 from pulse.web.http import COMPRESSED_FROM_BYTES, encode_data
 
 # An ETag and a body, which is gzip where it is long; as a list when it comes from the cache.
@@ -24,14 +26,16 @@ def keep(data: Any) -> tuple[str, bytes]:
     return etag, gzip.compress(body, 6, mtime=0) if len(body) > COMPRESSED_FROM_BYTES else body
 
 
-def answer_kept(kept: Kept, *, max_age_s: int, cache_state: str) -> Response:
-    """Answer with it, or 304 to who holds it already; `cache_state` is HIT, MISS or STALE."""
+def answer_kept(entry: Entry, *, max_age_s: int, namespace: str) -> Response:
+    """Answer with what the cache holds of a report, or 304 to who holds it already."""
+    kept: Kept = entry.value
     etag, body = kept
+    near.offer(request.environ, str(request.url_rule), entry, namespace)
     packed = body.startswith(_GZIP)
     gzipped = packed and request.accept_encodings["gzip"] > 0
     headers = {
         "Cache-Control": f"private, max-age={max_age_s}",
-        "X-Cache": cache_state,
+        "X-Cache": entry.state,
         "Vary": "X-API-Key, Authorization, Cookie" + (", Accept-Encoding" if packed else ""),
         "ETag": f'W/"{etag}"' if gzipped else f'"{etag}"',  # weak: the same content in other bytes
     }

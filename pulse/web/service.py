@@ -115,6 +115,10 @@ class Service:
             return self._list_goals(project_id)
         return goals
 
+    def generation(self) -> bytes:
+        """Return what is another thing as soon as all that is remembered must be forgotten."""
+        return self._board.read()
+
     def forget(self) -> None:
         """Have all that is remembered forgotten after a change made here: at once by every process on this machine."""
         self._board.bump()

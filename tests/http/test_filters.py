@@ -12,7 +12,7 @@ from pulse.errors import Unavailable
 from pulse.reports.facts import Reading
 from pulse.rollup.fold import fold_once
 from pulse.storage.projects import DEVELOPMENT_KEY
-from pulse.web import analytics
+from pulse.web import analytics, computing
 
 URL = "/api/v1/projects/1/analytics"
 KEY = {"X-API-Key": DEVELOPMENT_KEY}
@@ -108,10 +108,10 @@ def test_too_long_is_unavailable_with_advice(visited: FlaskClient, monkeypatch: 
 
 
 def test_only_so_many_are_counted_at_once(visited: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(analytics, "FILTERED_WAIT_S", 0.01)
+    monkeypatch.setattr(computing, "WAIT_S", 0.01)
     with ExitStack() as held:
-        for _ in range(analytics.MAX_FILTERED):
-            held.enter_context(analytics._turn())
+        for _ in range(analytics._filtered.count):
+            held.enter_context(analytics._filtered.turn())
         answer = ask(visited, filters="page==/")
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
         assert ask(visited).status_code == 200  # what is read from summaries does not wait

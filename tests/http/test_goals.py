@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 from pulse.rollup.fold import fold_once
 from pulse.rollup.goals import count_all
 from pulse.storage.projects import DEVELOPMENT_KEY, create_key, create_project
-from pulse.web.goals import MAX_FUNNELS, _turn
+from pulse.web.goals import _funnels
 
 URL = "/api/v1/projects/1/goals"
 KEY = {"X-API-Key": DEVELOPMENT_KEY}
@@ -169,11 +169,11 @@ def test_key_is_needed(client: FlaskClient) -> None:
 
 
 def test_a_funnel_too_many_is_told_to_come_again(client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pulse.web.goals.FUNNEL_WAIT_S", 0.01)
+    monkeypatch.setattr("pulse.web.computing.WAIT_S", 0.01)
     body = {"steps": [{"type": "page", "value": "/"}, {"type": "event", "value": "signup"}]}
     with ExitStack() as busy:
-        for _ in range(MAX_FUNNELS):
-            busy.enter_context(_turn())
+        for _ in range(_funnels.count):
+            busy.enter_context(_funnels.turn())
         answer = client.open(f"{URL}/funnel", method="POST", headers=KEY, json=body)
         assert answer.status_code == 503 and answer.headers["Retry-After"]
     ask(client, "POST", "/funnel", json=body)

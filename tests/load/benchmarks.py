@@ -147,6 +147,8 @@ def _keep(path: Path, name: str, command: str) -> bool:
     if not path.exists():
         return False
     result: dict[str, Any] = json.loads(path.read_bytes())
+    if not result.get("isComplete", True):
+        return False
     kept = {**result, "commit": name_commit(), "command": command}
     (FOLDER / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
     return True

@@ -1,5 +1,6 @@
 """What reports cost the database: the statements of each, explained; and the bytes that an event takes on disk."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,7 +14,7 @@ from sqlalchemy import Engine, event
 from pulse.app import create_app
 from pulse.config import Config
 from tests.load.figures import Figures
-from tests.load.report_requests import Question
+from tests.load.report_requests import Question, Stopped
 
 _NOT_SCANS = ("CTE Scan", "Subquery Scan", "Function Scan", "Values Scan", "WorkTable Scan")
 
@@ -58,15 +59,16 @@ class Application:
         self._noted.append(Statement(statement, parameters))
 
     def explain(self, question: Question) -> list[Cost]:
-        """Return what each statement of a report costs, run once more under EXPLAIN."""
+        """Return what each statement of a report costs, run once more under EXPLAIN. Raises Stopped."""
+        started = time.perf_counter()
         path = f"/api/v1/projects/{self._project_id}{question.path}"
         self._noted.clear()
         if question.body is None:
             answer = self._client.get(path, headers=self._headers)
         else:
-            answer = self._client.post(
-                path, data=question.body, headers=self._headers, content_type="application/json"
-            )
+            answer = self._client.post(path, data=question.body, headers=self._headers, content_type="application/json")
+        if answer.status_code == 503:
+            raise Stopped((time.perf_counter() - started) * 1000)
         if answer.status_code != 200:
             raise click.ClickException(f"{path}: {answer.get_data(as_text=True)[:300]}")
         # Keys and projects are remembered from one request to the next; settings have no plan.

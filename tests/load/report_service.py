@@ -47,6 +47,10 @@ CLIENTS = 8
 # included, so that no queue is measured.
 WARM_RATE = 400
 FILTERED_TIMES = 12
+# The mix at its own rate, once the cache has been in use for a while: at first most of what it lacks are ranges of days
+# that nobody has asked for yet.
+MIX = {"RATE": 100, "WARMUP_S": 90, "STEADY_S": 30, "FEED": 0}
+MIX_NAME = f"{MIX['RATE']} a second, mix after {MIX['WARMUP_S']} s"
 
 
 class Log:
@@ -134,7 +138,7 @@ def measure(place: Place, figures: Figures, console: Console) -> dict[str, list[
             log.say("eight clients")
             _measure_clients(service.url, key, project_id, asked, figures, size)
             log.say("plans and sizes")
-            costs = _measure_costs(place, key, asked, figures)
+            costs = _measure_costs(place, key, asked, figures, log)
             log.say("real-time report while events come in")
             _measure_live(service.url, place, empty_cache, figures)
         finally:
@@ -167,11 +171,11 @@ def _engine(place: Place) -> Iterator[Engine]:
 def _measure_reports(place: Place, reader: Reader, figures: Figures, log: Log) -> Iterator[tuple[int, Question]]:
     """Measure each report and range, cold and warm; gives out what was asked and answered."""
     with_filters = reader.takes_filters()
-    for days in RANGES:
+    for days in ranges_of(place.outcome):
         for question in questions(place.outcome.last_day, days, with_filters):
             name = f"{question.report} {days} d"
             try:
-                cold = reader.measure_cold(question)
+                cold = to_times(reader.measure_cold(question))
             except Stopped as stop:
                 # As slow as it was patient: a goal is missed so.
                 _note(figures, f"{name}: cold", place.size, to_times([stop.took_ms]))
@@ -185,7 +189,8 @@ def _measure_reports(place: Place, reader: Reader, figures: Figures, log: Log) -
             yield days, question
     if with_filters:
         _measure_filters(place, reader, figures, log)
-    _note(figures, "realtime: cold", place.size, reader.measure_cold(Question("realtime", "/realtime")))
+    realtime = reader.measure_cold(Question("realtime", "/realtime"))
+    _note(figures, "realtime: cold", place.size, to_times(realtime))
 
 
 def _measure_filters(place: Place, reader: Reader, figures: Figures, log: Log) -> None:
@@ -193,7 +198,7 @@ def _measure_filters(place: Place, reader: Reader, figures: Figures, log: Log) -
     every: list[float] = []
     for question in filter_questions(place.outcome.last_day):
         try:
-            found = [reader.ask_cold(question) for _ in range(FILTERED_TIMES)]
+            found = reader.measure_cold(question, FILTERED_TIMES)
         except Stopped as stop:
             found = [stop.took_ms]
             log.say(f"{question.report}: {stop}")
@@ -202,6 +207,11 @@ def _measure_filters(place: Place, reader: Reader, figures: Figures, log: Log) -
     times = to_times(every)
     _note(figures, f"all filters, {FILTERED_DAYS} days: cold", place.size, times)
     log.say(f"all filters, {FILTERED_DAYS} days: cold p50 {times.p50:,.1f}, p99 {times.p99:,.1f} ms")
+
+
+def ranges_of(outcome: Outcome) -> list[int]:
+    """Return the ranges of days that the events are spread over."""
+    return [days for days in RANGES if days <= outcome.days]
 
 
 def _note(figures: Figures, name: str, size: str, times: Times) -> None:
@@ -222,10 +232,12 @@ def _measure_clients(
         figures[f"{WARM_RATE} a second, same reports: {part} @ {size}"] = paced["warm"][f"{part}Ms"]
         figures[f"8 clients, same reports: {part} @ {size}"] = same["warm"][f"{part}Ms"]
     figures[f"8 clients, same reports: cache hits @ {size}"] = same["cacheHitPercent"]
-    for kind in ("historical", "realtime"):
-        for part in ("p50", "p95", "p99"):
-            figures[f"8 clients, mix: {kind} {part} @ {size}"] = mix[kind][f"{part}Ms"]
-    figures[f"8 clients, mix: cache hits @ {size}"] = mix["cacheHitPercent"]
+    paced_mix = run_k6(url, {**settings, **MIX}, script="queries.js")
+    for name, found in (("8 clients, mix", mix), (MIX_NAME, paced_mix)):
+        for kind in ("historical", "realtime"):
+            for part in ("p50", "p95", "p99"):
+                figures[f"{name}: {kind} {part} @ {size}"] = found[kind][f"{part}Ms"]
+        figures[f"{name}: cache hits @ {size}"] = found["cacheHitPercent"]
 
 
 def _measure_live(url: str, place: Place, empty_cache: Callable[[], None], figures: Figures) -> None:
@@ -257,7 +269,7 @@ def _measure_live(url: str, place: Place, empty_cache: Callable[[], None], figur
 
 
 def _measure_costs(
-    place: Place, key: str, asked: list[tuple[int, Question]], figures: Figures
+    place: Place, key: str, asked: list[tuple[int, Question]], figures: Figures, log: Log
 ) -> dict[str, list[Cost]]:
     """Explain each report's statements, and weigh the tables."""
     url = embedded.locate(place.config.data_dir).url
@@ -267,40 +279,44 @@ def _measure_costs(
     with application(url, key, place.outcome.project_ids[0], folder) as app:
         for days, question in asked:
             name = f"{question.report} {days} d"
-            costs[name] = app.explain(question)
+            try:
+                costs[name] = app.explain(question)
+            except Stopped as stop:  # so near its limit that it was answered before
+                log.say(f"{name}: no plan, {stop}")
+                continue
             figures[f"{name}: rows @ {place.size}"] = sum(cost.rows for cost in costs[name])
             figures[f"{name}: buffers @ {place.size}"] = sum(cost.buffers for cost in costs[name])
         figures |= measure_sizes(app.engine, place.size)
     return costs
 
 
-def measure_rivals(place: Place, figures: Figures, limit_s: int, console: Console) -> None:
+def measure_rivals(place: Place, figures: Figures, limit_s: int, console: Console, with_duckdb: bool = True) -> None:
     """Measure the analytics report by plain SQL and by DuckDB; whoever is stopped is spared the longer ranges."""
     outcome, log = place.outcome, Log(console)
-    with _engine(place) as engine:
+    with _engine(place) as engine, contextlib.ExitStack() as closing:
         with engine.begin() as connection:
             zone = projects.get_project(connection, outcome.project_ids[0]).timezone
-        path = place.config.data_dir.parent / f"{place.config.data_dir.name}-events.duckdb"
-        duck = Duck(path, place.dsn, os.cpu_count() or 1, log.say)
         rivals: dict[str, Callable[[Span], tuple[float, bool]]] = {
-            "plain SQL": lambda span: measure_sql(place.dsn, span, limit_s),
-            "DuckDB": lambda span: duck.measure(span, limit_s, exact=True),
-            "DuckDB approximate": lambda span: duck.measure(span, limit_s, exact=False),
+            "plain SQL": lambda span: measure_sql(place.dsn, span, limit_s)
         }
+        if with_duckdb:
+            path = place.config.data_dir.parent / f"{place.config.data_dir.name}-events.duckdb"
+            duck = closing.enter_context(contextlib.closing(Duck(path, place.dsn, os.cpu_count() or 1, log.say)))
+            rivals["DuckDB"] = lambda span: duck.measure(span, limit_s, exact=True)
+            rivals["DuckDB approximate"] = lambda span: duck.measure(span, limit_s, exact=False)
         calendar = clock(zone)
         ends_at = calendar.day_start(outcome.last_day + timedelta(days=1))
         stopped: set[str] = set()
-        with contextlib.closing(duck):
-            for days in RANGES:
-                first = outcome.last_day - timedelta(days=days - 1)
-                span = Span(outcome.project_ids[0], zone, calendar.day_start(first), ends_at)
-                for name, ask in rivals.items():
-                    if name in stopped:
-                        log.say(f"{name}, {days} d: skipped, as a shorter range took longer than {limit_s} s")
-                        continue
-                    took_ms, is_stopped = ask(span)
-                    log.say(f"{name}, {days} d: {took_ms:,.0f} ms{', stopped' if is_stopped else ''}")
-                    if is_stopped:
-                        stopped.add(name)
-                    figure = f"{name}, stopped" if is_stopped else name
-                    figures[f"analytics {days} d: {figure} @ {place.size}"] = round(took_ms, 1)
+        for days in ranges_of(outcome):
+            first = outcome.last_day - timedelta(days=days - 1)
+            span = Span(outcome.project_ids[0], zone, calendar.day_start(first), ends_at)
+            for name, ask in rivals.items():
+                if name in stopped:
+                    log.say(f"{name}, {days} d: skipped, as a shorter range took longer than {limit_s} s")
+                    continue
+                took_ms, is_stopped = ask(span)
+                log.say(f"{name}, {days} d: {took_ms:,.0f} ms{', stopped' if is_stopped else ''}")
+                if is_stopped:
+                    stopped.add(name)
+                figure = f"{name}, stopped" if is_stopped else name
+                figures[f"analytics {days} d: {figure} @ {place.size}"] = round(took_ms, 1)

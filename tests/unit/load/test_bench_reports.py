@@ -1,12 +1,17 @@
 """How `make bench-reports` reads what it measures."""
 
+import json
 from datetime import date
+from pathlib import Path
 from typing import Any
 
-from tests.load.bench_reports import GOALS, unit_of
+import pytest
+
+from tests.load import benchmarks
+from tests.load.bench_reports import GOALS, Record, show_command, unit_of
 from tests.load.figures import Goal, summarize
 from tests.load.report_costs import Cost, _rows, read_plans
-from tests.load.report_requests import RANGES, questions, to_times
+from tests.load.report_requests import COLD, LEAST, RANGES, is_asked_again, questions, to_times
 
 
 def node(kind: str, rows: float, **more: Any) -> dict[str, Any]:
@@ -53,3 +58,34 @@ def test_percentiles_and_units() -> None:
     assert unit_of("analytics 7 d: rows") == "rows"
     assert unit_of("disk: events") == "B"
     assert unit_of("analytics 7 d: cold p50") == unit_of("analytics 7 d: DuckDB") == "ms"
+
+
+@pytest.mark.parametrize(
+    ("times", "took_s", "again"),
+    [(1, 60.0, True), (2, 60.0, False), (2, 10.0, True), (LEAST, 10.0, False), (LEAST, 1.0, True), (COLD, 1.0, False)],
+)
+def test_a_slow_report_is_asked_less_often(times: int, took_s: float, again: bool) -> None:
+    assert is_asked_again(times, took_s) is again
+
+
+def test_the_command_names_no_path_of_a_machine() -> None:
+    given = ["--filled", "/srv/one", "--runs", "1", "--output=/srv/two.json", "--plans", "/srv/x", "--data=/srv/y"]
+    shown = show_command([*given, "--no-duckdb"])
+    assert shown.endswith("bench_reports --filled FOLDER --runs 1 --data FOLDER --no-duckdb")
+
+
+def test_a_run_that_was_stopped_leaves_what_it_measured_but_is_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmarks, "FOLDER", tmp_path)
+    path = tmp_path / "found.json"
+    record = Record(path, {"runs": 1})
+    record.write(complete=False)
+    assert not path.exists()
+    record.found.append({"analytics 7 d: cold p99 @ 1m": 250.0})
+    record.write(complete=False)
+    (row,) = json.loads(path.read_bytes())["figures"]
+    assert (row["median"], row["met"]) == (250.0, False)
+    assert not benchmarks._keep(path, "reports", "command")
+    record.write(complete=True)
+    assert benchmarks._keep(path, "reports", "command")

@@ -100,6 +100,14 @@ def test_a_pivot_has_a_line_for_each_report_and_a_column_for_each_range() -> Non
     assert "not measured" in render("{{pivot reports: warm @ 1m}}", result)
 
 
+def test_a_report_that_was_given_up_is_shown_so() -> None:
+    figures = [(f"funnel filtered 90 d: cold {part} @ 9m", "ms", 10_050) for part in ("p50", "p95", "p99")]
+    result = _result(*figures, ("funnel filtered 90 d: stopped @ 9m", "ms", 10_050), isComplete=False)
+    page = render("{{pivot reports: cold @ 9m}}\n{{when reports}}", {"reports": result})
+    assert page.splitlines()[2] == "| funnel filtered | **given up after 10,050** |"
+    assert "commit abc, broken off before its end" in page
+
+
 def test_plans_are_shown_with_what_they_cost() -> None:
     plan = {"statement": "top_pages", "seenIn": "analytics 30 d", "ms": 12.5, "rows": 1000, "buffers": 7}
     scans = [f"  Scan on events_2026_{month:02d}: {month} ms" for month in range(1, 13)]
