@@ -108,5 +108,5 @@ def funnel(project_id: int, body: funnels.FunnelRequest) -> Response:
     key = f"{chosen.start}:{chosen.end}:{chosen.timezone}:{digest(msgspec.json.encode(body).decode())}"
     return answer_report(
         f"funnel:project:{project_id}:{key}", compute, ttl_s=OPEN_TTL_S * 5 if is_open else 300, max_age_s=60,
-        renew=False,
+        version=service().last_change(project_id, chosen.start, chosen.end), renew=False,
     )  # fmt: skip

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from pulse.cache import Entry, cache
 from pulse.errors import PulseError
 from pulse.monitor import recorder
+from pulse.storage.projects import ApiKey
 from pulse.web import arrival
 from pulse.web.access import presented_key
 from pulse.web.service import Service
@@ -25,6 +26,9 @@ ENTRY_BYTES = 1_500  # what an entry takes beside its body
 
 # In the WSGI environment: until when this answer may be sent again, its route, and what the counters count it under.
 SEND_AGAIN = "pulse.send_again"
+# What an answer can hold that is meant for one request alone: who is logged in and shows a key as well gets the login's
+# cookie anew, and a request that logged something is told the id it has in the log.
+_OF_ONE_REQUEST = frozenset({"Set-Cookie", "X-Request-Id"})
 
 
 class SendAgain(NamedTuple):
@@ -37,7 +41,7 @@ class SendAgain(NamedTuple):
 
 class _Held(NamedTuple):
     say: SendAgain
-    api_key: Any
+    api_key: ApiKey
     state: tuple[bytes, int]
     status: str
     headers: list[tuple[str, str]]
@@ -81,10 +85,13 @@ class NearFirst:
     def _is_good(self, held: _Held, text: str) -> bool:
         if time.time() >= held.say.until or held.state != self._state():
             return False
+        return self._find_key(text) == held.api_key
+
+    def _find_key(self, text: str) -> ApiKey | None:
         try:
-            return self._parts.keys.get(text) == held.api_key
+            return self._parts.keys.get(text)
         except PulseError:  # PostgreSQL is away, and nothing is known of the key
-            return False
+            return None
 
     def _state(self) -> tuple[bytes, int]:
         return self._parts.generation(), cache.deletions
@@ -108,14 +115,22 @@ class NearFirst:
         close = getattr(answer, "close", None)
         if close is not None:
             close()
-        self._hold(key, _Held(say, self._parts.keys.get(text), state, said[0], said[1], body))
+        api_key = self._find_key(text)
+        if api_key is not None and _OF_ONE_REQUEST.isdisjoint(name for name, _ in said[1]):
+            self._hold(key, _Held(say, api_key, state, said[0], said[1], body))
         return (body,)
 
     def _hold(self, key: tuple[str, ...], held: _Held) -> None:
-        size = len(held.body) + ENTRY_BYTES
-        if key in self._held:
-            self._bytes -= len(self._held[key].body) + ENTRY_BYTES
+        size = _size_of(key, held)
+        before = self._held.get(key)
+        if before is not None:
+            self._bytes -= _size_of(key, before)
         elif self._bytes + size > MAX_BYTES:
             self._held, self._bytes = {}, 0  # what is asked for is back in a moment
         self._held[key] = held
         self._bytes += size
+
+
+def _size_of(key: tuple[str, ...], held: _Held) -> int:
+    """Return about how many bytes an entry takes; a client chooses how long its key is."""
+    return sum(map(len, key)) + len(held.body) + ENTRY_BYTES

@@ -89,6 +89,19 @@ def test_the_answer_holds_the_late_event(app: Flask, reader: FlaskClient, engine
     assert sessions() == 2
 
 
+def test_a_late_event_drops_the_funnels_of_its_day_alone(app: Flask, reader: FlaskClient, engine: Engine) -> None:
+    def ask(first: date, last: date) -> tuple[str, int]:
+        wanted = {"steps": [{"type": "page", "value": "/"}] * 2, "startDate": str(first), "endDate": str(last)}
+        answer = reader.post("/api/v1/projects/1/goals/funnel", json=wanted, headers=KEY)
+        return answer.headers["X-Cache"], answer.get_json()["data"]["steps"][0]["visitors"]
+
+    spans = [(LATE - timedelta(days=1), LATE), (LATE - timedelta(days=9), LATE - timedelta(days=6))]
+    assert [ask(*span) for span in spans for _ in range(2)] == [("MISS", 1), ("HIT", 1)] * 2
+    write(engine, LATE, visitor=2)
+    app.extensions["pulse"].forget()  # as happens by itself after two seconds
+    assert [ask(*span) for span in spans] == [("MISS", 2), ("HIT", 1)]
+
+
 def test_an_event_of_today_drops_nothing(app: Flask, reader: FlaskClient, engine: Engine) -> None:
     assert state(reader, "analytics", AROUND) == "MISS"
     at = datetime.now(UTC)

@@ -10,10 +10,13 @@ from flask.testing import FlaskClient
 from sqlalchemy import Engine
 
 from pulse.cache import cache
+from pulse.errors import Unavailable
 from pulse.monitor import recorder
-from pulse.storage.projects import DEVELOPMENT_KEY, create_key, list_keys, revoke_key
+from pulse.storage.projects import DEVELOPMENT_KEY, create_key, create_user, list_keys, revoke_key
 from pulse.web import near
+from pulse.web.http import request_id
 from tests.db.rollup.conftest import commit_batch, make_event
+from tests.http.test_auth import EMAIL, PASSWORD, log_in
 
 KEY = {"X-API-Key": DEVELOPMENT_KEY}
 URL = "/api/v1/projects/1/analytics?startDate=2026-01-01&endDate=2026-01-31"
@@ -81,6 +84,70 @@ def test_a_key_that_is_revoked_gets_nothing(
     assert client.get(URL, headers=KEY).status_code == 401
 
 
+def test_a_key_that_is_revoked_meanwhile_gets_nothing_more(
+    app: Flask, client: FlaskClient, asked: list[str], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states(client, 1)
+    rest = app.wsgi_app._rest._rest  # type: ignore[attr-defined]
+
+    def revoke(environ: dict[str, Any], start_response: Any) -> Any:
+        answer = rest(environ, start_response)
+        with engine.begin() as connection:
+            revoke_key(connection, 1, list_keys(connection, 1)[0].id)
+        app.extensions["pulse"].keys.refresh()  # as another machine's change is noticed
+        return answer
+
+    with monkeypatch.context() as patched:
+        patched.setattr(app.wsgi_app._rest, "_rest", revoke)  # type: ignore[attr-defined]
+        assert client.get(URL, headers=KEY).status_code == 200
+    assert client.get(URL, headers=KEY).status_code == 401
+
+
+def test_an_answer_goes_out_where_its_key_can_no_longer_be_looked_up(
+    app: Flask, client: FlaskClient, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states(client, 1)
+    rest = app.wsgi_app._rest._rest  # type: ignore[attr-defined]
+
+    def fail(text: str) -> Any:
+        raise Unavailable("away")
+
+    with monkeypatch.context() as patched:
+
+        def lose(environ: dict[str, Any], start_response: Any) -> Any:
+            answer = rest(environ, start_response)
+            patched.setattr(app.extensions["pulse"].keys, "get", fail)
+            return answer
+
+        patched.setattr(app.wsgi_app._rest, "_rest", lose)  # type: ignore[attr-defined]
+        assert client.get(URL, headers=KEY).status_code == 200
+    assert states(client, 2) == ["HIT", "HIT"]
+
+
+def test_a_login_is_not_handed_on_to_others_with_the_same_key(
+    app: Flask, client: FlaskClient, asked: list[str], engine: Engine
+) -> None:
+    with engine.begin() as connection:
+        create_user(connection, EMAIL, PASSWORD)
+    person = app.test_client()
+    assert log_in(person).status_code == 303
+    own = [person.get(URL, headers=KEY).headers for _ in range(3)]
+    assert [headers["X-Cache"] for headers in own] == ["MISS", "HIT", "HIT"]
+    assert all("pulse_session" in headers["Set-Cookie"] for headers in own)  # it lasts as long as it is used
+    answer = client.get(URL, headers=KEY)
+    assert (answer.status_code, answer.headers["X-Cache"]) == (200, "HIT")
+    assert "Set-Cookie" not in answer.headers
+
+
+def test_a_request_that_is_in_the_log_has_an_id_of_its_own(app: Flask, client: FlaskClient, asked: list[str]) -> None:
+    @app.before_request
+    def log_something() -> None:
+        request_id()  # as every line does
+
+    ids = {client.get(URL, headers=KEY).headers["X-Request-Id"] for _ in range(4)}
+    assert len(ids) == 4
+
+
 @pytest.mark.parametrize("change", ["forget", "delete", "time"])
 def test_it_ends(
     app: Flask, client: FlaskClient, asked: list[str], change: str, monkeypatch: pytest.MonkeyPatch
@@ -112,5 +179,7 @@ def test_what_it_holds_is_bounded(client: FlaskClient, asked: list[str], monkeyp
     held = client.application.wsgi_app._rest  # type: ignore[attr-defined]
     for number in range(50):
         client.get(f"{URL}&other={number}", headers=KEY)
-        sizes = [len(one.body) + near.ENTRY_BYTES for one in held._held.values()]
+        sizes = [sum(map(len, key)) + len(one.body) + near.ENTRY_BYTES for key, one in held._held.items()]
         assert held._bytes == sum(sizes) <= near.MAX_BYTES
+    client.get(f"{URL}&other={'x' * near.MAX_BYTES}", headers=KEY)
+    assert len(held._held) <= 1

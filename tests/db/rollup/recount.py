@@ -121,7 +121,7 @@ def _event_values(event: Event) -> list[tuple[str, str]]:
     found = [("total", ""), *_attribute_values(event)]
     if event.get("path") is not None:
         found.append(("page", event["path"]))
-    if event.get("screen_width") and event.get("screen_height"):
+    if event.get("screen_width") is not None and event.get("screen_height") is not None:
         found.append(("screen", f"{event['screen_width']}x{event['screen_height']}"))
     if event["event_type"] != "pageview":
         found.append(("event", event.get("event_name") or event["event_type"]))

@@ -1,6 +1,8 @@
-"""Rows in COPY's binary form, to PostgreSQL and back."""
+"""Rows in COPY's binary form, to PostgreSQL and back, and in parts."""
 
-from datetime import UTC, date, datetime
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine, text
@@ -15,11 +17,17 @@ from pulse.rollup.copying import (
     read_rows,
     stream_rows,
 )
+from pulse.rollup.fold import fold_once
+from pulse.rollup.reading import MARK
+from pulse.rollup.rebuild import rebuild
+from tests.db.rollup.conftest import commit_batch, make_event
+from tests.db.rollup.state import check
 
 COLUMNS = ("at", "day", "said", "data")
 _MAKE = text("CREATE TEMPORARY TABLE kept (at timestamptz, day date, said text, data bytea)")
 _READ = text("SELECT at, day, said, data FROM kept WHERE said IS DISTINCT FROM :unwanted ORDER BY at")
 COUNT = len(COLUMNS).to_bytes(2)
+MORNING = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(hours=12)
 
 
 @pytest.mark.parametrize("count", [0, 1, 4500])
@@ -44,3 +52,20 @@ def test_nothing_is_null(engine: Engine) -> None:
         connection.execute(_MAKE)
         insert_rows(connection, "kept", COLUMNS, [COUNT + NOTHING * 4])
         assert connection.execute(_READ, {"unwanted": ""}).fetchall() == [(None, None, None, None)]
+
+
+def test_ids_may_hold_what_parts_of_rows_begin_with(engine: Engine, new_project: Callable[..., int]) -> None:
+    project_id = new_project()
+    ids = [str(UUID(bytes=bytes(number) + MARK + bytes(8 - number))) for number in range(9)]
+    events = [
+        make_event(project_id, MORNING + timedelta(minutes=n), id=one, visitor=1 + n * is_new, path=f"/{n}", os="Linux")
+        for is_new, found in ((0, ids), (1, [one[:-1] + "1" for one in ids]))
+        for n, one in enumerate(found)
+    ]
+    for number in range(len(ids)):
+        # A session that goes on is read as it is stored, with the ids it begins and ends with.
+        commit_batch(engine, [events[number], events[number + len(ids)]])
+        fold_once(engine)
+    check(engine, events, {project_id: "UTC"})
+    rebuild(engine, project_id, MORNING.date(), MORNING.date())
+    check(engine, events, {project_id: "UTC"})

@@ -386,13 +386,3 @@ def test_ids_decide_between_events_of_one_time(engine: Engine, new_project: Call
     [session] = stored_sessions(engine, [project_id])
     assert (session["entry_path"], session["exit_path"], session["first_event_id"]) == ("/0", "/2", ids[0])
     check(engine, events, {project_id: "UTC"})
-
-
-def test_an_id_may_hold_what_marks_the_parts_of_a_row(engine: Engine, new_project: Callable[..., int]) -> None:
-    project_id = new_project()
-    ids = [f"{number:08x}-fefe-fefe-0000-0004fefefefe" for number in (4, 0x01000004)]  # chosen by a client
-    events = [make_event(project_id, at(n), id=i, path=f"/{n}", visitor=0x4FEFEFEFE) for n, i in enumerate(ids)]
-    for one in events:
-        commit_batch(engine, [one])
-        fold_once(engine)
-    check(engine, events, {project_id: "UTC"})
