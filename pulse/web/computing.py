@@ -50,13 +50,22 @@ class Slots:
                 return
             called = threading.Event()
             self._waiting.append(called)
-        if called.wait(WAIT_S):
-            return
+        try:
+            called.wait(WAIT_S)
+        except BaseException:  # the wait was broken off from outside
+            if not self._give_up(called):
+                self._leave()
+            raise
+        if self._give_up(called):
+            raise Unavailable(self._message, retry_after_s=10)
+
+    def _give_up(self, called: threading.Event) -> bool:
+        """Wait no longer; tell whether that was in vain, and no slot is to be had."""
         with self._lock:
             if called.is_set():  # at the last moment
-                return
+                return False
             self._waiting.remove(called)
-        raise Unavailable(self._message, retry_after_s=10)
+            return True
 
     def _leave(self) -> None:
         """Hand the slot to who has waited longest: a free one would go to who comes just now."""

@@ -25,6 +25,27 @@ def test_no_more_than_so_many_have_a_turn(monkeypatch: pytest.MonkeyPatch) -> No
         pass
 
 
+@pytest.mark.parametrize("is_called", [False, True])
+def test_who_is_ended_while_waiting_takes_no_slot_away(monkeypatch: pytest.MonkeyPatch, is_called: bool) -> None:
+    class Ended(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            if is_called:
+                held.close()
+            raise KeyboardInterrupt
+
+    slots = Slots(1, "too many")
+    with ExitStack() as held:
+        held.enter_context(slots.turn())
+        with monkeypatch.context() as patched:
+            patched.setattr(computing.threading, "Event", Ended)
+            with pytest.raises(KeyboardInterrupt), slots.turn():
+                pass
+        assert slots.is_idle()
+    assert slots._free == 1
+    with slots.turn():
+        pass
+
+
 def test_who_has_waited_longest_is_next() -> None:
     slots = Slots(1, "too many")
     order: list[int] = []
