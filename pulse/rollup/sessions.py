@@ -80,24 +80,24 @@ class Session:
         Text is passed through: 1 µs.
         """
         self = cls.__new__(cls)
-        head, self.origin, self.place, self.agent = row.split(MARK)
         (
             partition, block, line, self.session_key, started_us, ended_us, self.first_event_id, self.visitor,
             self.project_id, self.client_session, self.pageviews, self.events,
-        ) = _STORED.unpack_from(head)  # fmt: skip
+        ) = _STORED.unpack_from(row)  # fmt: skip
         self.started_us, self.ended_us = started_us + EPOCH_US, ended_us + EPOCH_US
         self.before = ()
         at = _STORED.size
         if self.pageviews:
-            entry_us, self.entry_id, exit_us, self.exit_id = _PAGES.unpack_from(head, at)
+            entry_us, self.entry_id, exit_us, self.exit_id = _PAGES.unpack_from(row, at)
             self.entry_us, self.exit_us = entry_us + EPOCH_US, exit_us + EPOCH_US
             at += _PAGES.size
         else:
             self.entry_us = self.exit_us = 0
             self.entry_id = self.exit_id = b""
             at += len(_NO_PAGES)
-        end = at + 4 + max(_length.unpack_from(head, at)[0], 0)
-        self.entry_path, self.exit_path = head[at:end], head[end:]
+        paths, self.origin, self.place, self.agent = row[at:].split(MARK)
+        end = 4 + max(_length.unpack_from(paths)[0], 0)
+        self.entry_path, self.exit_path = paths[:end], paths[end:]
         return partition, f"({block},{line})", self
 
     def _begin(self, event: Event) -> None:

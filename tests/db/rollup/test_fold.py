@@ -76,6 +76,20 @@ def test_a_late_event_joins_two_sessions(engine: Engine, new_project: Callable[.
     check(engine, [e for batch in batches for e in batch], {project_id: "UTC"})
 
 
+def test_ids_that_clients_chose_may_hold_any_bytes(engine: Engine, new_project: Callable[..., int]) -> None:
+    """Also those that part the groups of a row's attributes."""
+    project_id = new_project()
+    ids = [
+        "00000004-fefe-fefe-8000-000000000000", "80000000-0000-0004-fefe-fefe00000004",
+        "80000000-0000-0000-0000-0004fefefefe",
+    ]  # fmt: skip
+    events = [make_event(project_id, at(minute), id=name, path=f"/{minute}") for minute, name in enumerate(ids)]
+    for one in events:
+        commit_batch(engine, [one])
+        fold_once(engine)
+    check(engine, events, {project_id: "UTC"})
+
+
 def test_a_backend_killed_at_any_statement_loses_and_doubles_nothing(
     config: Config, engine: Engine, new_project: Callable[..., int]
 ) -> None:
