@@ -169,12 +169,16 @@ class GroupWriter:
         started_at = time.perf_counter()
         try:
             self._keep(group)
-        except Exception as error:  # noqa: BLE001 - whoever waits must get an answer, whatever went wrong
-            if not isinstance(error, PulseError):
+        except BaseException as error:  # noqa: BLE001 - whoever waits must get an answer, whatever went wrong
+            # SystemExit as well, which comes up wherever a worker is when gunicorn ends it for hanging: what waits is
+            # still stored meanwhile.
+            refusal: Exception = Unavailable("The events could not be stored.", retry_after_s=5)
+            if isinstance(error, PulseError):
+                refusal = error
+            else:
                 log.exception("a group of %d requests could not be stored", len(group))
-                error = Unavailable("The events could not be stored.", retry_after_s=5)
             for submission in group:
-                submission.error = error
+                submission.error = refusal
         finally:
             recorder.observe("ingest_group_events", float(sum(s.events for s in group)))
             recorder.observe("ingest_group_ms", (time.perf_counter() - started_at) * 1000)

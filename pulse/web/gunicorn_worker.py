@@ -185,9 +185,17 @@ class Connection(parser.RequestParser):  # type: ignore[misc]
         self._worker.count_request()
         is_last = not self._worker.alive
         self._send(short.word(*answer, is_last=is_last))
-        if is_last:
+        if is_last or not self._is_at_end(data[: call.body_at], environ):
             raise StopIteration
         return None
+
+    def _is_at_end(self, head: bytes, environ: dict[str, Any]) -> bool:
+        """Tell whether the next request comes next: what was answered before its body had been read is read now."""
+        body = environ["wsgi.input"]
+        if isinstance(body, BytesIO) or not body.reader.length:
+            return True
+        self._hand_over(head, environ)
+        return self._end_last()
 
     def _hand_over(self, head: bytes, environ: dict[str, Any]) -> Any:
         """Return the request as gunicorn reads it, what is left of its body, and why it is refused."""

@@ -173,6 +173,23 @@ def test_closing_answers_what_was_handed_in_and_takes_no_more(writer: GroupWrite
         writer.submit([row()])
 
 
+def test_a_worker_that_is_being_ended_stores_or_refuses(
+    writer: GroupWriter, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gunicorn ends a worker that hangs by a signal, whose exception comes up wherever that worker is."""
+
+    def stop(*_: object) -> None:
+        raise SystemExit(1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batches, "store", stop)
+        with pytest.raises(Unavailable):
+            writer.submit([row()])
+    stored = row()
+    writer.submit([stored])
+    assert ids(engine) == [stored.row.id]
+
+
 def test_drops_are_counted_by_project_day_and_reason(writer: GroupWriter, engine: Engine) -> None:
     writer.drop(1, Drop.BOT, 2)
     writer.drop(1, Drop.BOT)

@@ -67,6 +67,24 @@ def test_what_is_not_copied_is_an_error(connection: Connection) -> None:
     assert stored(connection) == []
 
 
+def test_a_copy_that_takes_too_long_is_stopped_and_the_connection_goes_on(connection: Connection) -> None:
+    connection.execute(
+        text(
+            "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN PERFORM pg_sleep(0.05); RETURN new; END';"
+            "CREATE TRIGGER slow BEFORE INSERT ON copied FOR EACH ROW EXECUTE FUNCTION wait();"
+            "SET statement_timeout = 200"
+        )
+    )
+    lines = b"".join(b"%0900d\n" % number for number in range(10_000))
+    with pytest.raises(OperationalError) as caught:
+        insert(connection, "first", lines)
+    assert caught.value.orig is not None and caught.value.orig.pgcode == "57014"  # type: ignore[attr-defined]
+    assert not caught.value.connection_invalidated
+    insert(connection, "again", b"two\n")
+    assert stored(connection) == ["again", "two"]
+
+
 _UNDER_GEVENT = """
 from gevent import monkey
 monkey.patch_all()

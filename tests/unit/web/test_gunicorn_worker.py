@@ -23,10 +23,12 @@ GET = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
 
 
 class Echo(TrackingFirst):
-    """Answers with the body it was sent; refuses `bad` ones."""
+    """Answers with the body it was sent; refuses `bad` ones, and a key that it can't look up unread."""
 
     def answer(self, route: str, environ: dict[str, Any]) -> tuple[str, dict[str, str], bytes] | None:
         """Answer without storing."""
+        if "HTTP_X_API_KEY" in environ:
+            return "503 Service Unavailable", {}, b"away"
         try:
             body = read_body(environ)
             if body == b"bad":
@@ -124,6 +126,31 @@ def test_what_is_refused_goes_to_gunicorn_with_the_reason(ends: tuple[Connection
     assert (request.method, request.path, request.version) == ("POST", "/api/v1/track/event", (1, 1))
     assert isinstance(request.body.found[REFUSAL], Invalid) and request.body.read() == b""
     assert next(connection).path == "/health/live"
+
+
+@pytest.mark.parametrize("arrived", [0, 4, 12_000, 20_000])
+def test_an_answer_that_did_not_wait_for_the_body_is_not_followed_by_it(
+    ends: tuple[Connection, socket.socket], arrived: int
+) -> None:
+    connection, client = ends
+    body = post(b"{}") * 200 + bytes(20_000)
+    request = post(body).replace(b"Host", b"X-API-Key: k\r\nHost", 1)
+    begin = len(request) - len(body) + arrived
+    reader = gevent.spawn(next, connection)
+    client.sendall(request[:begin])
+    assert read_answer(client).endswith(b"away")
+    client.sendall(request[begin:] + post(b"{next}") + GET)
+    assert read_answer(client).endswith(b"{next}")
+    assert reader.get().path == "/health/live"
+
+
+def test_a_body_that_never_ends_holds_nobody(ends: tuple[Connection, socket.socket]) -> None:
+    connection, client = ends
+    client.sendall(post(b"half", 8).replace(b"Host", b"X-API-Key: k\r\nHost"))
+    client.shutdown(socket.SHUT_WR)
+    with pytest.raises(StopIteration):
+        next(connection)
+    assert read_answer(client).endswith(b"away")
 
 
 def test_a_body_that_is_cut_short_ends_the_connection(ends: tuple[Connection, socket.socket]) -> None:
