@@ -261,3 +261,6 @@ class GroupWriter:
                 connection.execute(batches.Q.count_drops, {"drops": batches.encode(rows).decode()})
         except (DBAPIError, PoolTimeoutError):
             self._drops.update(drops)
+        except Exception:
+            # Whatever it is, the writer must go on: requests wait for it.
+            log.exception("%d kinds of dropped events could not be counted", len(drops))

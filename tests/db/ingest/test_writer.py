@@ -190,6 +190,16 @@ def test_a_worker_that_is_being_ended_stores_or_refuses(
     assert ids(engine) == [stored.row.id]
 
 
+def test_drops_that_cannot_be_counted_stop_nobody(
+    writer: GroupWriter, engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(batches.Q, "count_drops", None, raising=False)  # no statement
+    writer.drop(1, Drop.BOT)
+    wait_until(lambda: "could not be counted" in caplog.text)
+    writer.submit([row()])
+    assert len(ids(engine)) == 1
+
+
 def test_drops_are_counted_by_project_day_and_reason(writer: GroupWriter, engine: Engine) -> None:
     writer.drop(1, Drop.BOT, 2)
     writer.drop(1, Drop.BOT)
