@@ -55,14 +55,16 @@ class Client:
         """Read something, `path` beginning with /."""
         return self._request("GET", path, None, {})
 
-    def post(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> Answer:
-        """Send JSON; waits and repeats while the service says that it is busy (429, 503)."""
-        for _ in range(RETRIES):
+    def post(
+        self, path: str, body: bytes, headers: Mapping[str, str] | None = None, tries: int = RETRIES
+    ) -> Answer:
+        """Send JSON; waits and repeats, `tries` in all, while the service says that it is busy (429, 503)."""
+        for left in reversed(range(tries)):
             answer = self._request("POST", path, body, {"Content-Type": "application/json", **(headers or {})})
-            if answer.status not in (429, 503):
+            if answer.status not in (429, 503) or not left:
                 return answer
             time.sleep(min(float(answer.headers.get("Retry-After") or 1), 10))
-        return answer
+        raise AssertionError("unreachable")
 
     def close(self) -> None:
         """Close the connection."""

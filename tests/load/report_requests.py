@@ -98,7 +98,7 @@ class Reader:
         """Return the answer and the milliseconds it took. Raises Stopped, or ClickException for any other error."""
         path = f"/api/v1/projects/{self.project_id}{question.path}"
         started = time.perf_counter()
-        answer = self.client.get(path) if question.body is None else self.client.post(path, question.body)
+        answer = self.client.get(path) if question.body is None else self.client.post(path, question.body, tries=1)
         took_ms = (time.perf_counter() - started) * 1000
         if answer.status == 503:
             raise Stopped(took_ms)
