@@ -32,7 +32,7 @@ PROBE_EVERY_S = 0.5
 PROBE_AT_MOST_EVERY_S = 8.0
 DROPS_EVERY_S = 1.0
 
-# From so many events of one request on they are copied: the second round trip costs less than it saves.
+# From so many events of one request on they are copied: what that saves is reckoned to pay for a second round trip.
 COPY_FROM = 10
 
 

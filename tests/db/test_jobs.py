@@ -35,7 +35,7 @@ def slow_vacuum(engine: Engine) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("slow_vacuum")
-def test_autolower_vacuum_priority(engine: Engine) -> None:
+def test_autovacuum_is_given_the_lower_priority(engine: Engine) -> None:
     def niceness() -> dict[int, int]:
         with engine.connect() as connection:
             workers = connection.execute(UPKEEP.autovacuum_workers).scalars().all()

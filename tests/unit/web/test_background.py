@@ -42,6 +42,7 @@ def test_a_failure_is_an_end_too() -> None:
         background.begin()
         wait_until(lambda number=number: len(threads) == number)  # type: ignore[misc]
         threads[-1].join(30)
+    assert threads[0] is not threads[1]
 
 
 def test_nothing_begins_after_a_stop() -> None:
