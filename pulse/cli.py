@@ -124,15 +124,13 @@ def worker() -> None:
     """Run the background work: folding, partitions, upkeep. One leads, others stand by."""
     from pulse.app import database_url
     from pulse.ingest.spool import Spool
-    from pulse.jobs import Worker, lower_session_priority
+    from pulse.jobs import Worker
     from pulse.monitor import nodes, recorder, shared
 
     config = load_config()
     set_up_logging(config)
     url = database_url(config)
     engine = build_engine(config, url, application_name="pulse-worker", statement_timeout_ms=120_000)
-    if config.database_url is None:
-        lower_session_priority(engine)
     recorder.install(engine, config)
     spool = Spool(config.data_dir / "spool")
     shared.register_gauges(lambda: {"spool_bytes": float(spool.held_bytes())})

@@ -1,6 +1,7 @@
 """The background worker: a table of jobs, run by one leader."""
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -19,8 +20,9 @@ from pulse.ingest.spool import Spool
 from pulse.ingest.visitor import SaltStore
 from pulse.monitor import alerts, availability, delivery, files, plans, recorder, samples, shared, trends
 from pulse.rollup import erasure, fold, goals, packing, pruning, removal, requests, spans
-from pulse.rollup.pace import Pacer
+from pulse.rollup.pace import BEHIND_S, Pacer
 from pulse.storage import changes, scheduling, schema
+from pulse.storage.scheduling import Standing
 from pulse.storage.sql import load_queries
 
 log = logging.getLogger("pulse.jobs")
@@ -44,8 +46,8 @@ class Job:
     lane: str = "upkeep"
 
 
-def list_jobs(engine: Engine, config: Config) -> list[Job]:
-    """Return the table of jobs."""
+def list_jobs(engine: Engine, config: Config, standing: Standing) -> list[Job]:
+    """Return the table of jobs, which the processes of `standing` do."""
     spool = Spool(config.data_dir / "spool")
     salts = SaltStore(engine)
     pacer = Pacer()
@@ -54,7 +56,7 @@ def list_jobs(engine: Engine, config: Config) -> list[Job]:
     here = config.database_url is None  # PostgreSQL runs on this host
     return [
         *([Job("vacuum", lambda: lower_vacuum_priority(engine), 0.5, "vacuum")] if here else []),
-        Job("fold", lambda: fold_all(engine, pacer), FOLD_EVERY_S, "fold"),
+        Job("fold", lambda: fold_all(engine, pacer, standing), FOLD_EVERY_S, "fold"),
         Job("replay", lambda: spool.replay(lambda batch: batches.store(engine, batch)), 1.0, "fold"),
         Job("alerts", lambda: delivery.run(config), 5.0, "watch"),
         Job("history", lambda: keep_history(engine, config), 10.0, "history"),
@@ -87,8 +89,8 @@ def keep_history(engine: Engine, config: Config) -> None:
     alerts.note_availability(folder, found)
 
 
-def fold_all(engine: Engine, pacer: Pacer) -> None:
-    """Fold what waits; go on at once only while folds are full.
+def fold_all(engine: Engine, pacer: Pacer, standing: Standing) -> None:
+    """Fold what waits; go on at once only while folds are full. A fold that is behind does not give way to requests.
 
     What comes meanwhile is left for the next time: each fold pays once for every summary row it touches, so at 10,000
     events/s folds of 400 events took twice the processor time of folds of 4,000.
@@ -96,6 +98,7 @@ def fold_all(engine: Engine, pacer: Pacer) -> None:
     while True:
         started_at = time.perf_counter()
         result = fold.fold_once(engine, FOLD_EVENTS, pacer)
+        standing.give_way(result.lag_s <= BEHIND_S)
         if result.batches == 0:
             recorder.gauge("fold_lag_s", 0.0)
             return
@@ -106,12 +109,17 @@ def fold_all(engine: Engine, pacer: Pacer) -> None:
             return
 
 
-def lower_session_priority(engine: Engine) -> None:
+def include_sessions(engine: Engine, standing: Standing) -> None:
     """Let the engine's sessions give way to requests as well; for a PostgreSQL that runs on this host."""
 
     @event.listens_for(engine, "connect")
-    def lower(session: Any, record: object) -> None:
-        scheduling.lower_priority(session.info.backend_pid)
+    def add(session: Any, record: Any) -> None:
+        record.info["process"] = session.info.backend_pid
+        standing.add(record.info["process"])
+
+    @event.listens_for(engine, "close")
+    def remove(session: object, record: Any) -> None:
+        standing.remove(record.info["process"])
 
 
 def lower_vacuum_priority(engine: Engine) -> None:
@@ -126,12 +134,15 @@ class Worker:
 
     def __init__(self, engine: Engine, config: Config) -> None:
         self._engine = engine
-        self._jobs = list_jobs(engine, config)
+        self._standing = Standing()
+        if config.database_url is None:
+            include_sessions(engine, self._standing)
+        self._jobs = list_jobs(engine, config, self._standing)
         self._stop = threading.Event()
 
     def run(self) -> None:
         """Work until SIGTERM or SIGINT; a second worker waits here until the leader is gone."""
-        scheduling.lower_priority(0)
+        self._standing.add(os.getpid())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
         while not self._stop.is_set():

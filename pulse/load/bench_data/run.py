@@ -23,6 +23,7 @@ from pulse.rollup import packing
 from pulse.storage import embedded, projects, schema
 from pulse.storage.engine import build_engine
 from pulse.storage.localtime import clock
+from pulse.storage.scheduling import Standing
 from pulse.storage.sql import load_queries
 
 Q = load_queries("bench_data")
@@ -202,7 +203,7 @@ def _timed(console: Console, text: str, work: object) -> float:
 
 def _sum_up(engine: Engine, config: Config) -> None:
     """Do what the background worker would within minutes, until nothing is left."""
-    for job in list_jobs(engine, config):
+    for job in list_jobs(engine, config, Standing()):
         if job.name in SUMMING_JOBS:
             while job.function():
                 pass
