@@ -30,7 +30,7 @@ UPKEEP = load_queries("upkeep")
 
 _LEADER_LOCK = 7204461150981880  # schema.sql and fold.sql lock others
 FOLD_EVERY_S = 0.25
-FOLD_EVENTS = 20_000
+FOLD_EVENTS = 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def fold_all(engine: Engine, pacer: Pacer, standing: Standing) -> None:
         recorder.gauge("fold_lag_s", result.lag_s)
         recorder.count("folded_events", result.events)
         recorder.observe("fold_ms", (time.perf_counter() - started_at) * 1000)
-        if result.events < FOLD_EVENTS // 2:
+        if result.events < FOLD_EVENTS * 0.9:
             return
 
 

@@ -20,7 +20,7 @@ RESTS_S = 0.3
 # Longer rests would only make small folds late.
 _MOST_REST = 9.0
 # Whose oldest event has waited longer than this is behind and takes no rest.
-BEHIND_S = 1.5
+BEHIND_S = 2.0
 
 
 class Pace:
