@@ -135,7 +135,7 @@ def worker() -> None:
         lower_session_priority(engine)
     recorder.install(engine, config)
     spool = Spool(config.data_dir / "spool")
-    shared.register_gauges(lambda: {"spool_bytes": float(spool.held_bytes())})
+    shared.register_gauges(lambda: {"spool_bytes": float(spool.room.held_bytes())})
     shared.start_publishing(config, role="worker")
     nodes.start(config, url)
     Worker(engine, config).run()
