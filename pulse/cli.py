@@ -133,7 +133,7 @@ def worker() -> None:
     engine = build_engine(config, url, application_name="pulse-worker", statement_timeout_ms=120_000)
     recorder.install(engine, config)
     spool = Spool(config.data_dir / "spool")
-    shared.register_gauges(lambda: {"spool_bytes": float(spool.held_bytes())})
+    shared.register_gauges(lambda: {"spool_bytes": float(spool.room.held_bytes())})
     shared.start_publishing(config, role="worker")
     nodes.start(config, url)
     Worker(engine, config).run()

@@ -37,13 +37,15 @@ FOLD_EVENTS = 30_000
 class Job:
     """A function run every `every_s` seconds; what it raises is logged and it is run again.
 
-    Jobs of one lane run one after the other; a slow one keeps no other lane waiting.
+    Jobs of one lane run one after the other; a slow one keeps no other lane waiting. One `on_every_node` has to do with
+    this node's own folder: workers that stand by do it, too.
     """
 
     name: str
     function: Callable[[], object]
     every_s: float
     lane: str = "upkeep"
+    on_every_node: bool = False
 
 
 def list_jobs(engine: Engine, config: Config, standing: Standing) -> list[Job]:
@@ -57,7 +59,7 @@ def list_jobs(engine: Engine, config: Config, standing: Standing) -> list[Job]:
     return [
         *([Job("vacuum", lambda: lower_vacuum_priority(engine), 0.5, "vacuum")] if here else []),
         Job("fold", lambda: fold_all(engine, pacer, standing), FOLD_EVERY_S, "fold"),
-        Job("replay", lambda: spool.replay(lambda batch: batches.store(engine, batch)), 1.0, "fold"),
+        Job("replay", lambda: spool.replay(lambda batch: batches.store(engine, batch)), 1.0, "fold", True),
         Job("alerts", lambda: delivery.run(config), 5.0, "watch"),
         Job("history", lambda: keep_history(engine, config), 10.0, "history"),
         Job("trends", lambda: keeper.keep(engine), 60.0, "history"),
@@ -141,7 +143,7 @@ class Worker:
         self._stop = threading.Event()
 
     def run(self) -> None:
-        """Work until SIGTERM or SIGINT; a second worker waits here until the leader is gone."""
+        """Work until SIGTERM or SIGINT; a second worker stands by here until the leader is gone."""
         self._standing.add(os.getpid())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
@@ -151,9 +153,16 @@ class Worker:
                     if _try_lead(connection):
                         log.info("leading the background work")
                         self._lead(connection)
+                    else:
+                        self._stand_by()
             except (DBAPIError, PoolTimeoutError) as error:
                 log.warning("background work waits for PostgreSQL: %s", str(getattr(error, "orig", error)).strip())
             self._stop.wait(1.0)
+
+    def _stand_by(self) -> None:
+        for job in self._jobs:
+            if job.on_every_node:
+                self._run(job)
 
     def _lead(self, lock: Connection) -> None:
         lost = threading.Event()

@@ -27,8 +27,15 @@ encode = msgspec.json.Encoder().encode
 
 _COUNT_MASK = 0xFFFFF
 _UNIQUE_VIOLATION = "23505"
-# The classes of SQLSTATE that speak of the rows themselves: bad data and broken constraints.
-_ROW_FAULTS = ("22", "23")
+# The classes of SQLSTATE that speak of the rows themselves: bad data, broken constraints, limits of the program. All
+# others say that PostgreSQL is away (08, 57P), full (53), read-only (25), ill (58, XX) or of another schema (42).
+_ROW_FAULTS = ("22", "23", "54")
+# Rolled back for the sake of another session: deadlocks and the like (class 40).
+_ROLLED_BACK = "40"
+# A lock that is taken, and a statement that was stopped, by its time limit or by somebody.
+_STOPPED = ("55P03", "57014")
+_TRIES = 3
+_QUICK_S = 1.0
 
 
 class Batch(msgspec.Struct, gc=False):
@@ -50,12 +57,13 @@ class BatchIds:
     """Ascending batch ids, unique within the process; together with `writer` unique everywhere.
 
     They are milliseconds since 1970 times 2^20, plus a count: the index on `events.batch_id` grows at its right end.
+    All are greater than `after`, even if the clock was set back meanwhile.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, after: int = 0) -> None:
         self.writer = str(uuid4())
         self._offset = UUID(self.writer).int & _COUNT_MASK
-        self._last = 0
+        self._last = after
 
     def next(self) -> int:
         """Return an id greater than all before."""
@@ -73,19 +81,25 @@ def store(engine: Engine, batch: Batch) -> None:
 
     Raises DBAPIError; `is_row_fault` tells whether the rows or the database are to blame.
     """
-    for is_last in (False, True):
+    for tries_left in reversed(range(_TRIES)):
+        began_at = time.monotonic()
         try:
             _execute(engine, batch)
             return
         except DBAPIError as error:
-            is_repeat = getattr(error.orig, "pgcode", None) == _UNIQUE_VIOLATION
+            code = sqlstate(error)
+            # After a long wait for a lock the next one would be as long: the spool is quicker.
+            was_quick = code in _STOPPED and time.monotonic() - began_at < _QUICK_S
+            if tries_left and (was_quick or code.startswith(_ROLLED_BACK)) and not error.connection_invalidated:
+                continue
+            is_repeat = code == _UNIQUE_VIOLATION
             if isinstance(error.orig, Unanswered) or not (is_repeat or error.connection_invalidated):
                 raise  # who gave no answer would not answer the question either: the spool asks later
             # The connection may have died while it idled, after the commit, or while PostgreSQL was still at it (the
             # second try then waits for the first one's row): only the database knows.
             if is_stored(engine, batch):
                 return
-            if is_repeat or is_last:
+            if is_repeat or not tries_left:
                 raise
 
 
@@ -132,7 +146,18 @@ def is_stored(engine: Engine, batch: Batch) -> bool:
 
 def is_row_fault(error: DBAPIError) -> bool:
     """Tell whether PostgreSQL refused the rows, as opposed to being away, full, read-only or overloaded."""
-    return (getattr(error.orig, "pgcode", None) or "").startswith(_ROW_FAULTS)
+    return sqlstate(error).startswith(_ROW_FAULTS)
+
+
+def is_stopped(error: DBAPIError) -> bool:
+    """Tell whether only this batch may be concerned, as it was stopped or rolled back for the sake of others."""
+    code = sqlstate(error)
+    return code in _STOPPED or code.startswith(_ROLLED_BACK)
+
+
+def sqlstate(error: DBAPIError) -> str:
+    """Return PostgreSQL's five letters for an error, empty text where it did not answer."""
+    return getattr(error.orig, "pgcode", None) or ""
 
 
 def first_line(error: DBAPIError) -> str:

@@ -8,12 +8,13 @@ What can't be replayed is kept in the folder for somebody to look at: a damaged 
 events that PostgreSQL does not take, after all others in it were stored.
 """
 
+import errno
 import fcntl
 import logging
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -22,14 +23,17 @@ from sqlalchemy.exc import DBAPIError
 
 from pulse.errors import Unavailable
 from pulse.ingest.batch import Batch, first_line, is_row_fault, split
+from pulse.ingest.room import MAX_BYTES, Room, name_of
 from pulse.monitor import recorder
+from pulse.storage import beside
 
 log = logging.getLogger("pulse.spool")
 
-MAX_BYTES = 1 << 30
 _MAGIC = b"PULSE1\n"
-# The folder is looked through this often at most, and for a twentieth of the time: 100,000 files take 0.3 s.
-_LOOK_EVERY_S = 0.5
+# A shortage of the process's own says nothing about the file: it is read another time.
+_NOT_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES)
+# What a crash left half written; a process still at it finds its file gone, and acknowledges nothing.
+_LEFT_AFTER_S = 3600.0
 REPLAY_FOR_S = 5.0
 
 
@@ -38,52 +42,42 @@ class Spool:
 
     def __init__(self, folder: Path, max_bytes: int = MAX_BYTES) -> None:
         self.folder = folder
-        self.max_bytes = max_bytes
-        self._held_bytes = 0
-        self._look_at = 0.0
+        self.room = Room(folder, max_bytes)
 
-    def append(self, batch: Batch) -> None:
+    def append(self, batch: Batch, sizes: Mapping[int, int]) -> None:
         """Return once the batch is on the disk (one fsync of the file and one of the folder, 1 to 10 ms).
 
-        Raises Unavailable when the spool or the disk is full, or can't be written.
+        `sizes` are its bytes by project. Other greenlets go on meanwhile. Raises Unavailable when the spool or the disk
+        is full, or can't be written.
         """
         body = msgspec.msgpack.encode(batch)
         data = _MAGIC + zlib.crc32(body).to_bytes(4, "big") + body
-        name = f"{batch.id:020d}-{batch.writer}"
+        if not self.room.has(len(data)):
+            raise Unavailable("The database is away and the spool is full.", retry_after_s=30)
+        error = beside.run(self._write, f"{batch.id:020d}-{batch.writer}{name_of(sizes)}", data)
+        if error is not None:
+            log.error("the spool can't be written: %s", error)
+            raise Unavailable("The database is away and the spool can't be written.", retry_after_s=30) from error
+        self.room.take(len(data), sizes)
+
+    def _write(self, name: str, data: bytes) -> OSError | None:
         temporary, final = self.folder / f"{name}.tmp", self.folder / f"{name}.batch"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if self.held_bytes() + len(data) > self.max_bytes:
-                raise Unavailable("The database is away and the spool is full.", retry_after_s=30)
+            if not self.folder.is_dir():
+                self.folder.mkdir(parents=True, exist_ok=True)
+                _sync_folder(self.folder.parent)
             with temporary.open("wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.rename(final)
-            self._sync_folder()
-            self._held_bytes += len(data)
-        except OSError as error:
+            _sync_folder(self.folder)
+        except OSError as error:  # returned: what is raised beside the event loop is printed there as well
             for leftover in (temporary, final):
                 with suppress(OSError):
                     leftover.unlink()
-            log.error("the spool can't be written: %s", error)
-            raise Unavailable("The database is away and the spool can't be written.", retry_after_s=30) from error
-
-    def held_bytes(self) -> int:
-        """Return the bytes of what waits, as far as is known of what other processes add and replay."""
-        if time.monotonic() >= self._look_at:
-            started_at = time.monotonic()
-            self._held_bytes = self.size_bytes()
-            now = time.monotonic()
-            self._look_at = now + max(_LOOK_EVERY_S, (now - started_at) * 20)
-        return self._held_bytes
-
-    def _sync_folder(self) -> None:
-        descriptor = os.open(self.folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            return error
+        return None
 
     def pending(self) -> list[Path]:
         """Return the files to replay, oldest batch first."""
@@ -96,16 +90,6 @@ class Spool:
     def holds(self, up_to: int) -> bool:
         """Tell whether a batch of an id up to `up_to` still waits."""
         return any(_batch_id(path) <= up_to for path in self.pending())
-
-    def size_bytes(self) -> int:
-        """Return the bytes of what waits."""
-        total = 0
-        with suppress(FileNotFoundError), os.scandir(self.folder) as entries:
-            for entry in entries:
-                if entry.name.endswith(".batch"):
-                    with suppress(FileNotFoundError):  # replayed meanwhile
-                        total += entry.stat().st_size
-        return total
 
     def replay(self, store: Callable[[Batch], None], for_s: float = REPLAY_FOR_S) -> int:
         """Store and remove the batches in order, for so long at most; return how many files.
@@ -125,13 +109,23 @@ class Spool:
                     replayed += 1
                 if time.monotonic() >= until:
                     break
+            if granted:
+                self._tidy()
         return replayed
+
+    def _tidy(self) -> None:
+        """Remove what crashes left, and let no power failure bring back what was removed: batches are known 14 days."""
+        for path in self.folder.glob("*.tmp"):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < time.time() - _LEFT_AFTER_S:
+                    path.unlink()
+        _sync_folder(self.folder)
 
     def _replay_one(self, path: Path, batch: Batch, store: Callable[[Batch], None]) -> None:
         refused = 0
         try:
             store(batch)
-            path.unlink()
+            path.unlink(missing_ok=True)  # another node with the same folder, where its lock does not reach
             return
         except DBAPIError as error:
             if not is_row_fault(error):
@@ -149,7 +143,7 @@ class Spool:
             recorder.count("spool_refused_events", refused)
             path.rename(path.with_suffix(".refused"))
         else:
-            path.unlink()
+            path.unlink(missing_ok=True)
 
     @contextmanager
     def _exclusively(self) -> Iterator[bool]:
@@ -165,7 +159,11 @@ class Spool:
         """Return the batch of a file, or keep the file aside."""
         try:
             data = path.read_bytes()
+        except FileNotFoundError:  # see _replay_one
+            return None
         except OSError as error:  # a sector that can't be read
+            if error.errno in _NOT_THE_FILE:
+                raise
             log.error("spool file %s: %s", path.name, error)
             data = b""
         body = data[len(_MAGIC) + 4 :]
@@ -183,3 +181,11 @@ class Spool:
 def _batch_id(path: Path) -> int:
     number = path.name.partition("-")[0]
     return int(number) if number.isdecimal() else 0  # no file of ours: older than all, until it is set aside
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -43,7 +43,7 @@ COPY_FROM = 10
 class _Submission:
     """The encoded rows of one request, with the outcome its caller waits for; see Batch for the three kinds."""
 
-    __slots__ = ("claiming", "done", "error", "events", "lines", "rows")
+    __slots__ = ("claiming", "done", "error", "events", "lines", "project_id", "rows")
 
     def __init__(self, accepted: list[Accepted]) -> None:
         self.rows: list[str] = []
@@ -57,9 +57,14 @@ class _Submission:
                 self.lines.append(line)
             else:
                 self.rows.append(batches.encode(row).decode())
+        self.project_id = accepted[0].row.project_id
         self.events = len(accepted)
         self.done = threading.Event()
         self.error: Exception | None = None
+
+    def size_bytes(self) -> int:
+        """Return what the rows take in a spool file."""
+        return sum(map(len, self.rows)) + sum(map(len, self.claiming)) + sum(map(len, self.lines))
 
 
 class _Queue(deque[_Submission]):
@@ -77,7 +82,7 @@ class GroupWriter:
     def __init__(self, engine: Engine, spool: Spool) -> None:
         self._engine = engine
         self._spool = spool
-        self._ids = BatchIds()
+        self._ids = BatchIds(spool.newest())
         # A queue for each project that waits, in the order of their turns.
         self._waiting: dict[int, _Queue] = {}
         self._waiting_rows = 0
@@ -98,7 +103,7 @@ class GroupWriter:
         Raises Unavailable when neither is possible or too much waits already; then nothing is stored.
         """
         submission = _Submission(accepted)
-        project_id = accepted[0].row.project_id
+        project_id = submission.project_id
         with self._lock:
             queue = self._waiting.get(project_id) or _Queue()
             is_full = self._waiting_rows + submission.events > MAX_WAITING
@@ -193,11 +198,11 @@ class GroupWriter:
                 submission.done.set()
 
     def _keep(self, group: list[_Submission]) -> None:
-        batch = self._make_batch(group)
         if self._away:
             self._begin_probe()
-            self._spool.append(batch)
+            self._keep_in_spool(self._refuse_floods(group))
             return
+        batch = self._make_batch(group)
         try:
             batches.store(self._engine, batch)
             self._probe_every_s = PROBE_EVERY_S
@@ -205,11 +210,29 @@ class GroupWriter:
             if batches.is_row_fault(error):
                 self._keep_apart(group, error)
                 return
-            self._go_away(error)
-            self._spool.append(batch)
+            self._go_away(error, batches.is_stopped(error))
+            # Whole, whosever it is: perhaps it was committed after all, and nobody may be told that it was not.
+            self._keep_in_spool(group, batch)
         except PoolTimeoutError as error:
             self._go_away(error)
-            self._spool.append(batch)
+            self._keep_in_spool(group, batch)
+
+    def _refuse_floods(self, group: list[_Submission]) -> list[_Submission]:
+        """Refuse the requests of projects whose share of the spool is full; return the others."""
+        full = self._spool.room.full_for(_sizes_of(group))
+        if not full:
+            return group
+        for submission in group:
+            if submission.project_id in full:
+                submission.error = Unavailable(
+                    "The database is away and this project's share of the spool is full.", retry_after_s=30
+                )
+                recorder.count("ingest_refused", submission.events)
+        return [submission for submission in group if submission.error is None]
+
+    def _keep_in_spool(self, group: list[_Submission], batch: Batch | None = None) -> None:
+        if group:
+            self._spool.append(batch or self._make_batch(group), _sizes_of(group))
 
     def _keep_apart(self, group: list[_Submission], error: DBAPIError) -> None:
         """Store each request's rows by themselves, so that one bad row costs only its own request."""
@@ -218,7 +241,10 @@ class GroupWriter:
             group[0].error = Unavailable("The database refused the event.", retry_after_s=60)
             return
         for submission in group:
-            self._keep([submission])
+            try:
+                self._keep([submission])
+            except Unavailable as refusal:  # this one's: others of the group may be stored already
+                submission.error = refusal
 
     def _make_batch(self, group: list[_Submission]) -> Batch:
         rows = [row for submission in group for row in submission.rows]
@@ -230,11 +256,14 @@ class GroupWriter:
             batches.join_rows(rows), batches.join_rows(claiming), batches.join_lines(batch_id, lines),
         )  # fmt: skip
 
-    def _go_away(self, error: Exception) -> None:
+    def _go_away(self, error: Exception, may_be_there: bool = False) -> None:
+        """Let groups go to the spool until a probe says otherwise; it is made at once where that may well be so."""
         log.warning("PostgreSQL is away, events go to the spool: %s", str(getattr(error, "orig", error)).strip())
         self._away = True
-        self._probe_at = time.monotonic() + self._probe_every_s
+        is_first = self._probe_every_s == PROBE_EVERY_S
+        self._probe_at = time.monotonic() + (0.0 if may_be_there and is_first else self._probe_every_s)
         self._probe_every_s = min(self._probe_every_s * 2, PROBE_AT_MOST_EVERY_S)
+        self._begin_probe()
 
     def _begin_probe(self) -> None:
         """Ask beside the writer whether PostgreSQL is back: the answer may be seconds in coming, or never come."""
@@ -271,3 +300,11 @@ class GroupWriter:
         except Exception:
             # Whatever it is, the writer must go on: requests wait for it.
             log.exception("%d kinds of dropped events could not be counted", len(drops))
+
+
+def _sizes_of(group: list[_Submission]) -> dict[int, int]:
+    """Return the bytes by project."""
+    sizes: Counter[int] = Counter()
+    for submission in group:
+        sizes[submission.project_id] += submission.size_bytes()
+    return sizes

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine
-from sqlalchemy.engine import make_url
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -18,6 +18,7 @@ from pulse.storage.replica import ReplicaWatch
 
 T = TypeVar("T")
 _STOPPED = "57014"  # a statement over its time limit: it would take as long elsewhere
+_READ_ONLY = "25006"  # a write on a standby
 _CONFLICT = "40001"  # replaying the log needed what the query was reading
 
 
@@ -67,7 +68,14 @@ def build_engine(
     pool = engine.pool
     assert isinstance(pool, PulsePool)
     pool.keep(config.database_pool_min, config.database_pool_idle_timeout_ms / 1000)
+    event.listen(engine, "handle_error", _leave_standby)
     return engine
+
+
+def _leave_standby(context: ExceptionContext) -> None:
+    """Give up connections that lead to what is a standby now: after a failover the address leads elsewhere."""
+    if getattr(context.original_exception, "pgcode", None) == _READ_ONLY:
+        context.is_disconnect = True
 
 
 class Database:

@@ -1,14 +1,23 @@
 """What runs in the background gives way to requests."""
 
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
 
-from pulse.jobs import UPKEEP, lower_vacuum_priority
+from pulse.config import Config
+from pulse.ingest import batch as batches
+from pulse.ingest.spool import Spool
+from pulse.jobs import _LEADER_LOCK, UPKEEP, lower_vacuum_priority
+from pulse.storage.projects import ensure_development_project
 from pulse.storage.scheduling import NICENESS
+from tests.db.ingest.conftest import ids, row
 from tests.running import wait_until
 
 
@@ -50,3 +59,20 @@ def test_autovacuum_is_given_the_lower_priority(engine: Engine) -> None:
         return NICENESS in niceness().values()
 
     wait_until(gives_way)
+
+
+def test_a_worker_that_stands_by_replays_the_spool_of_its_own_node(engine: Engine, config: Config) -> None:
+    numbers, accepted = batches.BatchIds(), row()
+    rows = batches.join_rows([batches.encode(accepted.row).decode()])
+    Spool(config.data_dir / "spool").append(batches.Batch(numbers.next(), numbers.writer, 1, rows), {1: len(rows)})
+    settings = {"DATABASE_URL": str(config.database_url), "PULSE_DATA_DIR": str(config.data_dir)}
+    with engine.connect() as leader:
+        ensure_development_project(leader)
+        leader.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": _LEADER_LOCK})
+        leader.commit()
+        worker = subprocess.Popen([Path(sys.executable).with_name("pulse"), "worker"], env=os.environ | settings)
+        try:
+            wait_until(lambda: ids(engine) == [accepted.row.id])
+        finally:
+            worker.send_signal(signal.SIGTERM)
+            worker.wait(30)

@@ -180,7 +180,7 @@ def test_an_event_that_postgresql_refuses_costs_no_other(writer: GroupWriter, en
         fields = [[json.loads(batches.msgspec.json.encode(found.row)) for found in part] for part in (rows, claiming)]
         number, events = numbers.next(), len(rows) + len(claiming) + len(copied)
         lines = batches.join_lines(number, [batches.line_of(found.row) or b"" for found in copied])
-        spool.append(Batch(number, numbers.writer, events, *map(json.dumps, fields), lines=lines))
+        spool.append(Batch(number, numbers.writer, events, *map(json.dumps, fields), lines=lines), {1: 100})
 
     keep([good[0], far], [good[1], good[2], good[2]], [good[4]])
     keep([good[3]], [], [good[5]])
