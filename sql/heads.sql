@@ -37,22 +37,27 @@ ORDER BY spans.length, spans.starts_on, dimension, place;
 
 -- name: find
 -- Spans that are over and have no head, or an old one of before late changes; newest first.
-SELECT p.id AS project_id, lengths.length, CAST(step AS date) AS starts_on
-FROM projects AS p
-CROSS JOIN LATERAL (SELECT min(day) AS first_day FROM summary_daily WHERE project_id = p.id) AS history
-CROSS JOIN (VALUES ('day', interval '1 day'), ('week', interval '7 days'), ('month', interval '1 month'))
-     AS lengths (length, every)
-CROSS JOIN LATERAL generate_series(date_trunc(lengths.length, CAST(first_day AS timestamp)),
-                                   (CAST(:now AS timestamptz) - interval '1 hour') AT TIME ZONE p.timezone - every,
-                                   every) AS step
+SELECT project_id, length, starts_on
+FROM (
+    SELECT p.id AS project_id, lengths.length, CAST(step AS date) AS starts_on
+    FROM projects AS p
+    CROSS JOIN LATERAL (SELECT min(day) AS first_day FROM summary_daily WHERE project_id = p.id) AS history
+    CROSS JOIN (VALUES ('day', interval '1 day'), ('week', interval '7 days'), ('month', interval '1 month'))
+         AS lengths (length, every)
+    CROSS JOIN LATERAL generate_series(date_trunc(lengths.length, CAST(first_day AS timestamp)),
+                                       (CAST(:now AS timestamptz) - interval '1 hour') AT TIME ZONE p.timezone - every,
+                                       every) AS step
+    WHERE NOT EXISTS (
+        SELECT FROM summary_heads AS h
+        WHERE h.project_id = p.id AND h.length = lengths.length AND h.starts_on = CAST(step AS date)
+          AND (late = 0 OR made_at > CAST(:now AS timestamptz) - CAST(:rest AS interval))
+    )
+    OFFSET 0
+) AS over
 WHERE EXISTS (
     SELECT FROM summary_spans AS s
-    WHERE s.project_id = p.id AND s.length = lengths.length AND s.starts_on = CAST(step AS date)
+    WHERE s.project_id = over.project_id AND s.length = over.length AND s.starts_on = over.starts_on
       AND dimension = 'total' AND value = ''
-) AND NOT EXISTS (
-    SELECT FROM summary_heads AS h
-    WHERE h.project_id = p.id AND h.length = lengths.length AND h.starts_on = CAST(step AS date)
-      AND (late = 0 OR made_at > CAST(:now AS timestamptz) - CAST(:rest AS interval))
 )
 ORDER BY starts_on DESC
 LIMIT :limit;
