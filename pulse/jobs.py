@@ -19,7 +19,7 @@ from pulse.ingest import batch as batches
 from pulse.ingest.spool import Spool
 from pulse.ingest.visitor import SaltStore
 from pulse.monitor import alerts, availability, delivery, files, plans, recorder, samples, shared, trends
-from pulse.rollup import erasure, fold, goals, packing, pruning, removal, requests, spans
+from pulse.rollup import erasure, fold, goals, heads, packing, pruning, removal, requests, spans
 from pulse.rollup.pace import BEHIND_S, Pacer
 from pulse.storage import changes, scheduling, schema
 from pulse.storage.scheduling import Standing
@@ -75,6 +75,7 @@ def list_jobs(engine: Engine, config: Config, standing: Standing) -> list[Job]:
         Job("event-ids", lambda: schema.drop_old_event_ids(engine), 3600.0),
         Job("retention", lambda: schema.drop_expired(engine, config.retention_months), 3600.0),
         Job("spans", lambda: spans.add_up(engine, datetime.now(UTC)), 600.0),
+        Job("heads", lambda: heads.make_missing(engine, datetime.now(UTC)), 60.0),
         Job("packs", packing.Packer(engine).run, 5.0),
         Job("removals", lambda: removal.remove_deleted(engine), 60.0),
         Job("salts", salts.delete_old, 3600.0),

@@ -61,7 +61,7 @@ def analytics(
     filters: Filters = (),
     compare: Comparison | None = None,
 ) -> AnalyticsReport:
-    """Return the report of a project: from summaries in two statements, or with filters from the facts.
+    """Return the report of a project: from summaries in a few statements, or with filters from the facts.
 
     Raises Unavailable when counting the facts takes too long.
     """

@@ -1,13 +1,18 @@
 """The lists of a report: the first values of every dimension."""
 
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from operator import attrgetter
+from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
+from pulse.reports.leading import find_leaders
 from pulse.reports.overview import percentage
 from pulse.reports.period import Period
 from pulse.reports.visitors import count_joined
+from pulse.storage.heads import MOST, read_spans
 from pulse.storage.sql import load_queries
 from pulse.storage.turns import read_in_steps, yield_to_requests
 
@@ -105,6 +110,15 @@ class Lists(Struct, frozen=True):
     breakdowns: Breakdowns
 
 
+# Every dimension that has a list.
+LISTED = ["page", "referrer", "event", *DIMENSIONS.values()]
+# What a list is ordered by, where it is not pageviews.
+_WEIGHTS = {"event": attrgetter("events"), "entry_page": attrgetter("sessions"), "exit_page": attrgetter("sessions")}
+_PAGEVIEWS = attrgetter("pageviews")
+# Spans without heads are ranked for the report alone: today, and what the background worker has not come to yet.
+MOST_UNRANKED = 3
+
+
 class _Value(Struct):
     name: str
     pageviews: int
@@ -115,18 +129,13 @@ class _Value(Struct):
 
 
 def read_lists(connection: Connection, project_id: int, period: Period, limit: int) -> Lists:
-    """Return the first `limit` values of every dimension in one statement."""
-    rows = connection.execute(
-        Q.top_values,
-        {
-            "project_id": project_id,
-            "start": period.start,
-            "end": period.end,
-            "limit": limit,
-        },
-    )
+    """Return the first `limit` values of every dimension.
+
+    Where the heads of the spans tell which values those can be, these alone are read; else all are added up in SQL. The
+    figures come from the summaries either way.
+    """
     values: defaultdict[str, list[_Value]] = defaultdict(list)
-    for row in sorted(read_in_steps(rows, 16), key=lambda row: row.place):
+    for row in _read_rows(connection, project_id, period, limit):
         yield_to_requests()
         # An estimate, but never more than there are events; entry and exit pages have sessions alone.
         visitors = min(count_joined(row.sketches, row.lengths), row.events or row.sessions)
@@ -147,3 +156,31 @@ def read_lists(connection: Connection, project_id: int, period: Period, limit: i
             }
         ),
     )
+
+
+def _read_rows(connection: Connection, project_id: int, period: Period, limit: int) -> Iterator[Row[Any]]:
+    """Give out the rows to be shown, those of a dimension in order."""
+    binds = {"project_id": project_id, "start": period.start, "end": period.end}
+    spans = read_spans(connection, project_id, period.start, period.end, MOST_UNRANKED) if limit <= MOST // 2 else None
+    unknown = LISTED
+    if spans is not None:
+        candidates, unknown = find_leaders(spans, limit)
+        yield_to_requests()
+        wanted = [(dimension, value) for dimension, values in candidates.items() for value in values]
+        if wanted:
+            dimensions, values = map(list, zip(*wanted, strict=True))
+            rows = connection.execute(Q.values, {**binds, "dimensions": dimensions, "values": values})
+            yield from _take_first(read_in_steps(rows, 16), limit)
+    if unknown:
+        rows = connection.execute(Q.top_values, {**binds, "dimensions": unknown, "limit": limit})
+        yield from sorted(read_in_steps(rows, 16), key=attrgetter("place"))
+
+
+def _take_first(rows: Iterable[Row[Any]], limit: int) -> Iterator[Row[Any]]:
+    """Give out the first rows of each dimension, in the order that block `top_values` has."""
+    found: defaultdict[str, list[Row[Any]]] = defaultdict(list)
+    for row in rows:
+        found[row.dimension].append(row)
+    for dimension, some in found.items():
+        weight = _WEIGHTS.get(dimension, _PAGEVIEWS)
+        yield from sorted(some, key=lambda row: (-weight(row), row.value))[:limit]

@@ -12,7 +12,7 @@ from pulse.rollup.reading import Q, read_clocks, read_events_between
 from pulse.rollup.sessions import Session
 from pulse.rollup.summaries import Tally
 from pulse.rollup.writing import write_summaries
-from pulse.storage import changes
+from pulse.storage import changes, heads
 from pulse.storage.localtime import LocalClock
 from pulse.storage.schema import first_kept_on
 
@@ -40,6 +40,7 @@ def rebuild(engine: Engine, project_id: int, first_day: date, last_day: date) ->
         connection.execute(Q.delete_daily, {"project_id": project_id, "first_day": first_day, "last_day": last_day})
         connection.execute(Q.delete_hourly, span)
         spans.forget_between(connection, project_id, first_day, last_day)
+        heads.forget_between(connection, project_id, first_day, last_day)
         counted = 0
         events = read_events_between(connection, project_id, start, end)
         while chunk := list(islice(events, CHUNK)):

@@ -3,7 +3,7 @@
 from sqlalchemy import Engine, TextClause
 
 from pulse.rollup import spans
-from pulse.storage import segments
+from pulse.storage import heads, segments
 from pulse.storage.sql import load_queries
 
 Q = load_queries("removal")
@@ -29,6 +29,7 @@ def remove_deleted(engine: Engine) -> int:
                 pass
         with engine.begin() as connection:
             spans.remove(connection, project_id)
+            heads.remove(connection, project_id)
             segments.forget_project(connection, project_id)
             for statement in (Q.remove_hourly, Q.remove_live, Q.remove_drops, Q.finish_removal):
                 connection.execute(statement, {"project_id": project_id})

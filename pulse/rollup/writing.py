@@ -25,7 +25,7 @@ from pulse.rollup.pace import Pace
 from pulse.rollup.reading import Q
 from pulse.rollup.sessions import COLUMNS, GAP_US, Group, Session
 from pulse.rollup.summaries import SLOT_US, TOTAL, LiveRow, Row, Summaries
-from pulse.storage import sketch
+from pulse.storage import heads, sketch
 from pulse.storage.localtime import epoch_us, from_epoch_us
 
 # Sessions are looked for this far back from their next event; a session that never pauses is cut there. Bounds the
@@ -136,6 +136,7 @@ def write_summaries(connection: Connection, summaries: Summaries, pace: Pace | N
     for length in late:
         if late[length]:
             spans.add(connection, length)
+    heads.note_late(connection)
 
 
 def clip(value: str) -> str:

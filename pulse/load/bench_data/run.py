@@ -29,7 +29,7 @@ from pulse.storage.sql import load_queries
 Q = load_queries("bench_data")
 
 # The background worker's jobs that add to what reports read.
-SUMMING_JOBS = ("goals", "weeks", "months", "spans")
+SUMMING_JOBS = ("goals", "weeks", "months", "spans", "heads")
 
 
 class Wish(Struct, frozen=True):

@@ -280,7 +280,9 @@ def test_the_answer_is_camel_case_as_published(busy: tuple[Site, date]) -> None:
     assert set(shown["breakdowns"]["devices"][0]) == {"name", "pageviews", "uniqueVisitors", "sessions"}
 
 
-@pytest.mark.parametrize("statement", [OVERVIEW.totals, BREAKDOWNS.top_values], ids=["totals", "top_values"])
+@pytest.mark.parametrize(
+    "statement", [OVERVIEW.totals, BREAKDOWNS.top_values, BREAKDOWNS.values], ids=["totals", "top_values", "values"]
+)
 def test_only_days_of_the_period_are_read(site: Site, statement: TextClause) -> None:
     """However long the history is: each way into the summaries is bound by the day, totals touch totals alone."""
     with site.engine.begin() as connection:
@@ -299,6 +301,7 @@ def test_only_days_of_the_period_are_read(site: Site, statement: TextClause) -> 
                 "project_id": site.project_id, "start": date(2026, 1, 1), "end": date(2026, 1, 30), "days": 30,
                 "hourly": False, "starts_at": datetime(2026, 1, 1, tzinfo=UTC),
                 "ends_at": datetime(2026, 1, 31, tzinfo=UTC), "limit": 10,
+                "dimensions": ["page"] * 10, "values": [f"v{n}" for n in range(1, 11)],
             },
         ).scalar_one()  # fmt: skip
     scans = [node for node in walk_plan(plan[0]["Plan"]) if "summary_daily" in str(node.get("Index Name"))]

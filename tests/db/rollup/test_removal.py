@@ -8,6 +8,7 @@ from sqlalchemy import Engine, text
 from werkzeug.test import TestResponse
 
 from pulse.rollup.fold import fold_once
+from pulse.rollup.heads import make_missing
 from pulse.rollup.packing import Day, pack
 from pulse.rollup.removal import remove_deleted
 from pulse.rollup.spans import add_up
@@ -17,7 +18,7 @@ from tests.db.rollup.conftest import commit_batch, make_event
 PAGE = {"type": "pageview", "url": "https://example.com/a"}
 TABLES = (
     "events", "sessions", "event_ids", "summary_daily", "summary_hourly", "summary_live",
-    "summary_weekly", "summary_monthly", "day_segments",
+    "summary_weekly", "summary_monthly", "summary_heads", "day_segments",
 )  # fmt: skip
 
 
@@ -40,6 +41,7 @@ def test_a_deleted_projects_data_is_removed_and_no_other(
         client.post("/api/v1/track/event", json={**PAGE, "event_id": chosen}, headers={"X-API-Key": sender})
     fold_once(engine)
     assert add_up(engine, datetime.now(UTC) + timedelta(days=60)) == 4
+    assert make_missing(engine, datetime.now(UTC) + timedelta(days=60)) == 6
     for project_id in (1, other):
         assert pack(engine, Day(project_id, datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)))
     kept = count(engine, 1)
