@@ -12,7 +12,7 @@ from typing import Any  # noqa: E402
 from pulse.config import load_config  # noqa: E402
 from pulse.errors import ConfigError  # noqa: E402
 from pulse.storage import patience  # noqa: E402
-from pulse.web import accepting, arrival, gunicorn_answers  # noqa: E402
+from pulse.web import accepting, gunicorn_answers  # noqa: E402
 
 patience.install()
 try:
@@ -23,7 +23,7 @@ except ConfigError as error:
 bind = f"[{_config.host}]:{_config.port}" if ":" in _config.host else f"{_config.host}:{_config.port}"
 workers = _config.web_concurrency
 worker_class = "pulse.web.gunicorn_worker.Worker"
-worker_connections = 2000
+worker_connections = accepting.allow_connections(2000)
 backlog = 2048
 keepalive = 75  # longer than load balancers keep theirs (60 s), so that they close first
 timeout = 60
@@ -51,10 +51,9 @@ def child_exit(server: Any, worker: Any) -> None:
 
 
 def post_fork(server: Any, worker: Any) -> None:
-    """Share connections evenly; answer with one write, and no HTML error page; time requests from their arrival."""
+    """Share connections evenly; answer with one write, and no HTML error page."""
     accepting.install(worker.pulse_place)
     gunicorn_answers.install()
-    arrival.install()
 
 
 def post_worker_init(worker: Any) -> None:

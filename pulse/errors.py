@@ -57,6 +57,15 @@ class MethodNotAllowed(PulseError):
     status, code = 405, "METHOD_NOT_ALLOWED"
 
 
+class RequestTimeout(PulseError):
+    """A head or a body that is too long in coming."""
+
+    status, code = 408, "REQUEST_TIMEOUT"
+
+    def __init__(self) -> None:
+        super().__init__("The request did not arrive in time.")
+
+
 class Conflict(PulseError):
     """The request contradicts what is stored."""
 

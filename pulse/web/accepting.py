@@ -4,9 +4,13 @@ All workers wait at one socket, and whoever is awake takes what comes: of eight 
 was seen to take all, and to keep them for as long as they were open, while the other had nothing to do. So the workers
 of a gunicorn count their connections in memory that they share, and one that has two more than another leaves a new one
 to it for a moment.
+
+Each is an open file, and where the system allows a process fewer than it may have connections, an accept that fails
+for want of one would be followed by statements that do: so the limit is raised as far as it goes, and kept to.
 """
 
 import mmap
+import resource
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -19,8 +23,20 @@ PLACES = 64
 # How many connections more than another's make a worker stand back, and for how long: the other may be busy.
 AHEAD = 2
 STAND_BACK_S = 0.002
+# Files that a worker opens itself: connections to the database and the cache, statistics, the spool.
+OWN_FILES = 200
 
 _place = struct.Struct("=ii")  # whether it is taken, and the open connections of the worker that has it
+
+
+def allow_connections(wanted: int) -> int:
+    """Raise this process's limit of open files as far as needed; return how many connections there may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = wanted + OWN_FILES
+    if soft != resource.RLIM_INFINITY and soft < files:
+        files = files if hard == resource.RLIM_INFINITY else min(files, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
+    return max(1, files - OWN_FILES)
 
 
 class Tally:

@@ -1,7 +1,7 @@
-"""When a request arrived: the kernel's time stamp of its bytes.
+"""How requests arrive: when their bytes did, and how long a worker waits for the rest of one.
 
 A worker that is busy leaves requests in their sockets. A clock that starts when Python takes one up does not see that
-wait, which is most of a tail; the client does. Costs 1.5 µs a request.
+wait, which is most of a tail; the client does. The kernel's time stamp of the bytes costs 1.5 µs a request.
 """
 
 import socket
@@ -9,10 +9,9 @@ import ssl
 import struct
 import sys
 from contextvars import ContextVar
-from time import perf_counter, time
+from time import monotonic, perf_counter, time
 from typing import Any
 
-from gunicorn.http import parser
 from gunicorn.http.unreader import SocketUnreader
 
 # <asm-generic/socket.h>: SO_TIMESTAMPNS, which is the type of the stamp as well; the socket module lacks it.
@@ -22,21 +21,58 @@ _ROOM = socket.CMSG_SPACE(_stamp.size)
 # What seems to be older comes of a clock that was set.
 MAX_WAIT_S = 60.0
 
+# Waiting for a request's head and body may take so long in all, and a second more for each so many bytes that came: who
+# sends a batch of 100 KiB over the slowest mobile network is in time, who sends a byte now and then is not.
+PATIENCE_S = 30.0
+SLOWEST_BYTES_PER_S = 4096
+
 # Each connection has a greenlet, and with it a context, of its own.
 _arrived: ContextVar[bytes | None] = ContextVar("pulse_arrived", default=None)
 
 
 class StampingUnreader(SocketUnreader):  # type: ignore[misc]
-    """Gunicorn's reader of a connection, which remembers when what it read last had arrived."""
+    """Gunicorn's reader of a connection, which remembers when what it read last had arrived, and loses patience.
+
+    It is patient until `begin`: the wait for a request's first byte has limits of its own.
+    """
 
     def __init__(self, sock: Any, max_chunk: int = 8192) -> None:
         super().__init__(sock, max_chunk)
         self._stamps = sys.platform == "linux" and not isinstance(sock, ssl.SSLSocket)
+        self._patience_s: float | None = None
+        self.begun_at = 0.0
+        self.is_waiting = False
+        self.is_given_up = False
         if self._stamps:
             sock.setsockopt(socket.SOL_SOCKET, _STAMPS, 1)
 
+    def begin(self) -> None:
+        """Wait for the rest of a request only as long as it may take; what is done meanwhile does not count."""
+        self._patience_s = PATIENCE_S
+        self.begun_at = monotonic()
+
+    def end(self) -> None:
+        """Wait for as long as it takes: what comes next is another request."""
+        self._patience_s = None
+
     def chunk(self, size_hint: int | None = None) -> bytes:
-        """Read what is there, as much as gunicorn's own would."""
+        """Read what is there, as much as gunicorn's own would. Raises TimeoutError when the rest takes too long."""
+        if self._patience_s is None:
+            return self._receive(size_hint)
+        since = monotonic()
+        self.sock.settimeout(max(0.001, self._patience_s))
+        self.is_waiting = True
+        try:
+            data = self._receive(size_hint)
+        finally:
+            self.is_waiting = False
+            self.sock.settimeout(None)
+        if not data and self.is_given_up:
+            raise TimeoutError("others need the connection")
+        self._patience_s += len(data) / SLOWEST_BYTES_PER_S - (monotonic() - since)
+        return data
+
+    def _receive(self, size_hint: int | None) -> bytes:
         if not self._stamps:
             return bytes(super().chunk(size_hint))
         size = self.mxchunk
@@ -55,8 +91,3 @@ def started_at() -> float:
     seconds, nanoseconds = _stamp.unpack(stamp)
     waited_s = time() - seconds - nanoseconds / 1e9
     return now - waited_s if 0.0 < waited_s < MAX_WAIT_S else now
-
-
-def install() -> None:
-    """Make gunicorn's workers of this process note it."""
-    parser.SocketUnreader = StampingUnreader

@@ -18,6 +18,7 @@ from pulse.config import Config
 from pulse.errors import Forbidden, RateLimited
 from pulse.storage.projects import check_password, end_logins
 from pulse.web.access import client_address, is_own_machine, presented_key
+from pulse.web.http import read_form
 from pulse.web.pages import Access, render_login
 from pulse.web.service import service
 
@@ -44,13 +45,15 @@ def install(app: Flask, config: Config) -> Access:
     @blueprint.post("/login")
     def log_in() -> ResponseReturnValue:
         tries.count(client_address(config, request.environ))
-        email = request.form.get("email", "")[:254]
-        _check_token(request.form.get("csrf_token", ""))
+        form = read_form()
+        email = form.get("email", "")[:254]
+        _check_token(form.get("csrf_token", ""))
         with service().database.begin() as connection:
-            user = check_password(connection, email, request.form.get("password", ""))
+            user = check_password(connection, email, form.get("password", ""))
         if user is None:
-            return render_login(found, error="The address or the password is wrong.", email=email, status=401)
-        target = _own_path(request.form.get("next", ""))
+            wrong = "The address or the password is wrong."
+            return render_login(found, target=form.get("next", ""), error=wrong, email=email, status=401)
+        target = _own_path(form.get("next", ""))
         session.clear()  # a new session: a token planted before the login is worth nothing after it
         session.permanent = True
         session["user"] = user.email
@@ -60,7 +63,7 @@ def install(app: Flask, config: Config) -> Access:
 
     @blueprint.post("/logout")
     def log_out() -> ResponseReturnValue:
-        _check_token(request.form.get("csrf_token", ""))
+        _check_token(read_form().get("csrf_token", ""))
         user = _user()
         if user is not None:  # a copy of the cookie must not outlive it
             with service().database.begin() as connection:

@@ -1,12 +1,24 @@
 """What gunicorn itself sends: answers in one write, and its own errors in the shape of all others."""
 
+import errno
 import json
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
+from gevent import Timeout
 from gunicorn import util
 from gunicorn.http import wsgi
+
+from pulse.errors import PulseError
+from pulse.web.arrival import PATIENCE_S, SLOWEST_BYTES_PER_S
+from pulse.web.http import encode_error
+
+# What a refused client still sends is passed over for so long, and up to so many bytes, which takes 2 ms.
+LINGER_S = 2.0
+LINGER_BYTES = 4 << 20
 
 
 class SingleWriteResponse(wsgi.Response):  # type: ignore[misc]
@@ -17,13 +29,15 @@ class SingleWriteResponse(wsgi.Response):  # type: ignore[misc]
     """
 
     _head = b""
+    _is_early = False
     headers_sent: bool
     # Gunicorn asks it before the application runs; a stop that comes meanwhile would be answered with keep-alive.
     is_stopping: Callable[[], bool] = staticmethod(lambda: False)
 
     def process_headers(self, headers: list[tuple[str, str]]) -> None:
         """Close the connection where the application says so, whose header gunicorn passes over, or at a stop."""
-        if self.is_stopping() or ("Connection", "close") in headers:
+        self._is_early = ("Connection", "close") in headers
+        if self._is_early or self.is_stopping():
             self.force_close()
         super().process_headers(headers)
 
@@ -43,27 +57,67 @@ class SingleWriteResponse(wsgi.Response):  # type: ignore[misc]
         head, self._head = self._head, b""
         if self.chunked:
             data = b"%X\r\n%b\r\n" % (len(data), data)
-        util.write(self.sock, head + data)
+        send(self.sock, head + data)
 
     def close(self) -> None:
         """Send what is left: the head of an answer without a body, the end of a chunked one."""
         self.send_headers()
         head, self._head = self._head, b""
         if head:
-            util.write(self.sock, head)
+            send(self.sock, head)
         super().close()
+        if self._is_early:
+            linger(self.sock)
+
+
+def send(sock: Any, data: bytes) -> None:
+    """Send all of it. Raises BrokenPipeError when the client takes it slower than it may send itself.
+
+    Gunicorn passes over that one; a TimeoutError it would log with a stack trace each time.
+    """
+    limit_s = PATIENCE_S + len(data) / SLOWEST_BYTES_PER_S
+    try:
+        sent = sock.send(data, 0, limit_s)  # gevent's takes it along, for nothing
+        if sent < len(data):
+            sock.settimeout(limit_s)
+            sock.sendall(memoryview(data)[sent:])
+            sock.settimeout(None)
+    except TimeoutError:
+        raise BrokenPipeError(errno.EPIPE, "the answer is not taken in time") from None
+
+
+def linger(sock: Any) -> None:
+    """Say that this was the last answer, and pass over what still comes, before the caller closes the connection.
+
+    To close it with bytes unread resets it, and the client may lose the answer with it (RFC 9112, section 9.6): it
+    would send its too large batch again and again.
+    """
+    left = LINGER_BYTES
+    with suppress(OSError), Timeout(LINGER_S, False):
+        sock.shutdown(socket.SHUT_WR)
+        while left > 0 and (data := sock.recv(65536)):
+            left -= len(data)
 
 
 def write_error(sock: Any, status_int: int, reason: str, mesg: str) -> None:
     """Answer a request that never reached the application (gunicorn's own answer is an HTML page)."""
     code = "BAD_REQUEST" if status_int < 500 else "INTERNAL_ERROR"
     message = f"The request can't be read: {reason}." if status_int < 500 else "Something went wrong here."
-    body = json.dumps({"success": False, "error": code, "message": message}).encode()
+    _write_last(sock, status_int, json.dumps({"success": False, "error": code, "message": message}).encode())
+
+
+def refuse(sock: Any, error: PulseError) -> None:
+    """Answer a request that has not been read to its end; the caller closes the connection."""
+    _write_last(sock, error.status, encode_error(error)[0])
+
+
+def _write_last(sock: Any, status: int, body: bytes) -> None:
     head = (
-        f"HTTP/1.1 {status_int} {HTTPStatus(status_int).phrase}\r\nConnection: close\r\n"
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nConnection: close\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     util.write_nonblock(sock, head.encode("latin-1") + body)
+    linger(sock)
 
 
 def install() -> None:

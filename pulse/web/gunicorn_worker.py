@@ -1,14 +1,17 @@
-"""The web worker: gunicorn's own for gevent, with two ways of its own.
+"""The web worker: gunicorn's own for gevent, with three ways of its own.
 
-The usual tracking request takes the shortcut. And when told to stop, the worker does not wait for connections that ask
+The usual tracking request takes the shortcut. When told to stop, the worker does not wait for connections that ask
 nothing: browsers and load balancers keep connections open for the next request, gunicorn's worker takes each for a
-request in work and waits `graceful_timeout` for it.
+request in work and waits `graceful_timeout` for it. And when connections run short, it lets go of those that have kept
+it waiting for longest: gunicorn's would take no other until one of them ends by itself.
 """
 
 import socket
 from contextlib import nullcontext, suppress
 from functools import partial
+from heapq import nsmallest
 from io import BytesIO
+from operator import itemgetter
 from time import monotonic
 from typing import Any
 
@@ -19,14 +22,22 @@ from gunicorn.http.body import Body, LengthReader
 from gunicorn.http.unreader import IterUnreader
 from gunicorn.workers.ggevent import GeventWorker
 
+from pulse.errors import RequestTimeout
 from pulse.web import gunicorn_answers, shortcut
 from pulse.web.arrival import StampingUnreader
-from pulse.web.http import BODY_TIMEOUT_S, UNREAD
+from pulse.web.http import UNREAD
 from pulse.web.shortcut import Call, Shortcut
 from pulse.web.tracking import REFUSAL, TrackingFirst
 
 # So long a connection of a stopping worker may still bring a request, whose answer then says that it was the last.
 IDLE_S = 0.5
+# Connections run short when no more than this part of `worker_connections` is free. Then those go that have kept the
+# worker waiting for at least so long, so many at a time, and the others are looked through (0.3 ms) only so often.
+FREE_PART = 16
+SLOW_S = 2.0
+LET_GO = 32
+LOOK_EVERY_S = 0.05
+WARN_EVERY_S = 60.0
 
 
 class Worker(GeventWorker):  # type: ignore[misc]
@@ -40,16 +51,19 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self.connections: dict[Any, Connection] = {}
         self._shortcut: Shortcut | None = None
         self._is_undecided = True
+        self._plenty = self.worker_connections - max(1, self.worker_connections // FREE_PART)
+        self._look_at = 0.0
+        self._warn_at = 0.0
 
     def init_process(self) -> None:
         """Take up connections in our way; say of last answers that they are."""
-        parser.SocketUnreader = StampingUnreader
         http.RequestParser = partial(Connection, self)
         gunicorn_answers.SingleWriteResponse.is_stopping = staticmethod(lambda: not self.alive)
         super().init_process()
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:
         """Answer a connection's requests until its end."""
+        self.make_room()
         try:
             super().handle(listener, client, addr)
         finally:
@@ -83,6 +97,27 @@ class Worker(GeventWorker):  # type: ignore[misc]
         since = monotonic() - (self.cfg.keepalive if self.alive else IDLE_S)
         for connection in list(self.connections.values()):
             connection.close_if_waiting(since)
+        self.make_room()
+
+    def make_room(self) -> None:
+        """Let go of connections that have kept the worker waiting for longest if there is hardly room for others.
+
+        Those without a request go first, then those whose request is slow in coming: they are answered 408.
+        """
+        missing = len(self.connections) + 1 - self._plenty
+        if missing <= 0 or (now := monotonic()) < self._look_at:
+            return
+        self._look_at = now + LOOK_EVERY_S
+        waiting = ((connection.keeps_waiting(), connection) for connection in self.connections.values())
+        slow = [(place, found) for place, found in waiting if place is not None and place[1] <= now - SLOW_S]
+        for _, connection in nsmallest(max(missing, LET_GO), slow, key=itemgetter(0)):
+            connection.give_up()
+        if slow and now >= self._warn_at:
+            self._warn_at = now + WARN_EVERY_S
+            self.log.warning(
+                "%d of %d connections are in use: those that keep the worker waiting are closed",
+                len(self.connections), self.worker_connections,
+            )  # fmt: skip
 
 
 class Connection(parser.RequestParser):  # type: ignore[misc]
@@ -92,6 +127,7 @@ class Connection(parser.RequestParser):  # type: ignore[misc]
 
     def __init__(self, worker: Worker, cfg: Any, source: socket.socket, address: Any) -> None:
         super().__init__(cfg, source, address)
+        self.unreader = StampingUnreader(source)
         self._worker = worker
         self._sock = source
         self._may_be_short = shortcut.is_open_to(cfg, address)
@@ -104,19 +140,38 @@ class Connection(parser.RequestParser):  # type: ignore[misc]
     def close_if_waiting(self, since: float) -> None:
         """Close it if it has been waiting for a request's first byte since then."""
         if self._is_waiting and self._began_at <= since:
-            # The reader still gets what has arrived, then the end: its greenlet closes the connection. By a second
-            # handle, as gevent would break off the waiting read, which gunicorn logs as an error.
-            with suppress(OSError), self._sock.dup() as handle:
-                handle.shutdown(socket.SHUT_RD)
+            self._end_reading()
+
+    def keeps_waiting(self) -> tuple[bool, float] | None:
+        """Tell whether a request has begun that the worker waits for the rest of, and since when; None if it works."""
+        if self.unreader.is_given_up:
+            return None
+        if self._is_waiting:
+            return False, self._began_at
+        return (True, self.unreader.begun_at) if self.unreader.is_waiting else None
+
+    def give_up(self) -> None:
+        """Wait no longer for what this client has to send."""
+        self.unreader.is_given_up = True
+        self._end_reading()
+
+    def _end_reading(self) -> None:
+        # The reader still gets what has arrived, then the end: its greenlet closes the connection. By a second handle,
+        # as gevent would break off the waiting read, which gunicorn logs as an error.
+        with suppress(OSError), self._sock.dup() as handle:
+            handle.shutdown(socket.SHUT_RD)
 
     def let_go(self) -> None:
         """Free what it holds of the event loop."""
         self._readable.close()
 
     def __next__(self) -> Any:
-        """Return the next request for gunicorn, None when it is too long in coming. Raises StopIteration at the end."""
+        """Return the next request for gunicorn, None when the last one's rest is too long in coming.
+
+        Raises StopIteration at the end.
+        """
         if not self.cfg.keepalive:
-            return super().__next__()
+            return self._read_request()
         if self.mesg is not None and not self._end_last():
             return None
         short = self._worker.find_shortcut() if self._may_be_short else None
@@ -130,17 +185,22 @@ class Connection(parser.RequestParser):  # type: ignore[misc]
             if request is not None:
                 return request
         self.unreader.unread(data)
-        self._sock.settimeout(None)
-        with Timeout(max(0.001, self._began_at + self.cfg.keepalive - monotonic()), False):
+        return self._read_request()
+
+    def _read_request(self) -> Any:
+        """Return a request as gunicorn reads it. Raises StopIteration when there is none, or it takes too long."""
+        self.unreader.begin()
+        try:
             return super().__next__()
-        return None
+        except TimeoutError:
+            gunicorn_answers.refuse(self._sock, RequestTimeout())
+            raise StopIteration from None
 
     def _end_last(self) -> bool:
         """Read what is left of gunicorn's last request. Raises StopIteration if it was to be the last.
 
         The rest of a request that was refused by its head is not a request that begins: nobody has to wait for it.
         """
-        self._sock.settimeout(None)
         self._began_at = monotonic()
         self._is_waiting = True
         with Timeout(self.cfg.keepalive, False):
@@ -153,6 +213,7 @@ class Connection(parser.RequestParser):  # type: ignore[misc]
     def _read_first(self, may_wait: bool) -> bytes:
         """Return the first bytes of a request. Raises StopIteration when the client has closed."""
         self._began_at = monotonic()
+        self.unreader.end()
         if self.unreader.buf.getbuffer().nbytes:
             return bytes(self.unreader.read())
         self._is_waiting = True
@@ -170,10 +231,10 @@ class Connection(parser.RequestParser):  # type: ignore[misc]
         environ, rest = call.environ, data[call.end :]
         if call.end <= len(data):
             environ["wsgi.input"] = BytesIO(data[call.body_at : call.end])
-        else:  # as gunicorn reads it: in pieces, with its time-out
+        else:  # as gunicorn reads it: in pieces
             rest = data[call.body_at :]
             environ["wsgi.input"] = Body(LengthReader(self.unreader, call.end - call.body_at))
-            environ["gunicorn.socket"] = self._sock
+            self.unreader.begin()
         if rest:
             self.unreader.unread(rest)
         try:
@@ -184,7 +245,7 @@ class Connection(parser.RequestParser):  # type: ignore[misc]
             return self._hand_over(data[: call.body_at], environ)
         self._worker.count_request()
         is_last = not self._worker.alive
-        self._send(short.word(*answer, is_last=is_last))
+        gunicorn_answers.send(self._sock, short.word(*answer, is_last=is_last))
         if is_last or not self._is_at_end(data[: call.body_at], environ):
             raise StopIteration
         return None
@@ -206,9 +267,3 @@ class Connection(parser.RequestParser):  # type: ignore[misc]
         body.found = {name: environ[name] for name in (REFUSAL, UNREAD) if name in environ}
         self.mesg.body = body
         return self.mesg
-
-    def _send(self, data: bytes) -> None:
-        self._sock.settimeout(BODY_TIMEOUT_S)
-        sent = self._sock.send(data)
-        if sent < len(data):
-            self._sock.sendall(data[sent:])

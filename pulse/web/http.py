@@ -9,20 +9,20 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 import msgspec
 from flask import Blueprint, Flask, Response, g, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
-from pulse.errors import BadRequest, Detail, Invalid, PulseError, TooLarge, UnsupportedMediaType
+from pulse.errors import BadRequest, Detail, Invalid, PulseError, RequestTimeout, TooLarge, UnsupportedMediaType
 from pulse.ingest.uuid7 import new_event_id
 from pulse.web import access
 
 log = logging.getLogger("pulse.web")
 
 MAX_BODY_BYTES = 512 * 1024
-BODY_TIMEOUT_S = 30
 MAX_GZIP_MEMBERS = 100
 COMPRESSED_FROM_BYTES = 1024
 _COMPRESSED = frozenset({"application/json", "text/plain"})
@@ -204,25 +204,23 @@ def given_request_id(environ: dict[str, Any]) -> str | None:
 def read_body(environ: dict[str, Any]) -> bytes:
     """Return the body of a WSGI request, unpacked if it is gzip.
 
-    Raises TooLarge past 512 KiB, before or after unpacking, and BadRequest for one that does not arrive.
+    Raises TooLarge past 512 KiB, before or after unpacking, RequestTimeout for one that is too long in coming, and
+    BadRequest for one that does not arrive whole.
     """
     length = _content_length(environ)
     if length is not None and length > MAX_BODY_BYTES:
         raise _too_large()
-    connection = environ.get("gunicorn.socket")
-    if connection is not None:
-        connection.settimeout(BODY_TIMEOUT_S)
     try:
         body: bytes = environ["wsgi.input"].read(MAX_BODY_BYTES + 1 if length is None else length)
+    except TimeoutError:
+        environ[UNREAD] = True
+        raise RequestTimeout from None
     except (OSError, ParseException):
         body = b""
         length = 1
-    finally:
-        if connection is not None:
-            connection.settimeout(None)  # the wait for the next request has a limit of its own
     if length is not None and len(body) < length:
         environ[UNREAD] = True
-        raise BadRequest(f"The body did not arrive whole and well-formed within {BODY_TIMEOUT_S} s.")
+        raise BadRequest("The body did not arrive whole and well-formed.")
     if len(body) > MAX_BODY_BYTES:
         raise _too_large()
     encoding = environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
@@ -278,6 +276,11 @@ def read_json(kind: Any) -> Any:
         raise _explain(str(error), "body") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"The body is not JSON: {str(error).removeprefix('JSON is malformed: ')}.") from None
+
+
+def read_form() -> dict[str, str]:
+    """Return the fields of a form. Raises what `read_body` does: Flask's own reads a chunked one of any size."""
+    return dict(parse_qsl(read_body(request.environ).decode(errors="replace")))
 
 
 def read_query(kind: type[msgspec.Struct]) -> Any:

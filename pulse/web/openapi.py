@@ -19,6 +19,7 @@ _ERROR_STATUSES = {
     "401": "No valid key or login",
     "403": "The key has not this scope or project",
     "404": "There is no such thing",
+    "408": "The request did not arrive in time",
     "409": "The request contradicts what is stored",
     "413": "Over 512 KiB, or over 100 events",
     "415": "A content type or encoding that is not understood",

@@ -61,12 +61,10 @@ def secure(response: Response) -> Response:
 
 
 def render_login(
-    access: Access, *, error: str | None = None, email: str = "", status: int = 200
+    access: Access, *, target: str = "", error: str | None = None, email: str = "", status: int = 200
 ) -> Response:
-    """The login page; after a failed try with what went wrong and the address that was typed."""
-    page = render_template(
-        "login.html", csrf_token=access.csrf_token(), error=error, email=email, next=request.values.get("next", "")
-    )
+    """The login page, which leads to `target`; after a failed try with what went wrong and the address typed."""
+    page = render_template("login.html", csrf_token=access.csrf_token(), error=error, email=email, next=target)
     return secure(make_response(page, status))
 
 
@@ -118,7 +116,7 @@ def _add_pages(pages: Blueprint, config: Config, access: Access) -> None:
 
     @pages.get("/login")
     def login() -> ResponseReturnValue:
-        return redirect("/", 303) if access.user() else render_login(access)
+        return redirect("/", 303) if access.user() else render_login(access, target=request.args.get("next", ""))
 
 
 def _add_files(pages: Blueprint, assets: Assets) -> None:

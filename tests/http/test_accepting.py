@@ -4,7 +4,9 @@ import subprocess
 import sys
 import textwrap
 
-from pulse.web.accepting import PLACES, Tally
+import pytest
+
+from pulse.web.accepting import OWN_FILES, PLACES, Tally
 
 
 def run(program: str) -> None:
@@ -88,3 +90,20 @@ def test_there_may_be_more_workers_than_places() -> None:
     tally.leave(5)
     tally.leave(None)
     assert tally.enter() == 5
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "allowed"), [(300, 300, 300 - OWN_FILES), (300, 4096, 2000), (3000, 4096, 2000), (64, 128, 1)]
+)
+def test_no_more_connections_than_files_may_be_open(soft: int, hard: int, allowed: int) -> None:
+    run(
+        f"""
+        import resource
+        from pulse.web.accepting import OWN_FILES, allow_connections
+
+        resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+        assert allow_connections(2000) == {allowed}
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert soft >= min(2000 + OWN_FILES, {hard}) and hard == {hard}
+        """
+    )
