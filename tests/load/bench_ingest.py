@@ -51,9 +51,11 @@ GOALS: dict[str, Goal] = {
     "fold lag at the end": Goal("s", 3),
     "largest web worker": Goal("MB", 150),
     "web worker after the first minute": Goal("MB", 150),
+    "web worker half way": Goal("MB", 150),
     "web worker at the end": Goal("MB", 150),
     "growth of the web worker": Goal("%", 2),
     "background worker after the first minute": Goal("MB"),
+    "background worker half way": Goal("MB"),
     "background worker at the end": Goal("MB"),
     "batches: part of bare COPY": Goal("", above=0.3),
     "single: part of bare 204": Goal("", above=0.5),
@@ -114,20 +116,22 @@ def measure(rates: tuple[int, ...], warmup: int, steady: int, closed: int) -> Fi
 
 
 def measure_memory(rate: int, seconds: int) -> Figures:
-    """Return the figures of one long load: memory after a minute of it and at its end, and its latencies."""
+    """Return the figures of one long load: memory after a minute of it, half way and at its end, and its latencies."""
     with own_service() as (url, data_dir):
         settings = {"RATE": rate, "WARMUP_S": SETTLE_S, "STEADY_S": seconds, "SPIKE_S": 0}
         with ThreadPoolExecutor(1) as thread:
             load = thread.submit(_read_open_loop, url, settings)
             wait([load], SETTLE_S)
             first = worker_memory_mb(url), worker_memory_mb(url, "pulse.cli")
+            wait([load], seconds / 2)
+            middle = worker_memory_mb(url), worker_memory_mb(url, "pulse.cli")
             found = load.result()
         last = worker_memory_mb(url), worker_memory_mb(url, "pulse.cli")
         figures = {f"{name} @ {rate:,}/s for {seconds} s": value for name, value in found.items()}
         figures[f"fold lag at the end @ {rate:,}/s for {seconds} s"] = fold_lag_s(data_dir)
-    for name, (before, after) in zip(("web", "background"), zip(first, last, strict=True), strict=True):
-        figures[f"{name} worker after the first minute"] = before
-        figures[f"{name} worker at the end"] = after
+    for name, sizes in zip(("web", "background"), zip(first, middle, last, strict=True), strict=True):
+        for when, size in zip(("after the first minute", "half way", "at the end"), sizes, strict=True):
+            figures[f"{name} worker {when}"] = size
     figures["growth of the web worker"] = round(100 * (last[0] / first[0] - 1), 1)
     return figures
 
