@@ -59,7 +59,7 @@ def list_jobs(engine: Engine, config: Config, standing: Standing) -> list[Job]:
     return [
         *([Job("vacuum", lambda: lower_vacuum_priority(engine), 0.5, "vacuum")] if here else []),
         Job("fold", lambda: fold_all(engine, pacer, standing), FOLD_EVERY_S, "fold"),
-        Job("replay", lambda: spool.replay(lambda batch: batches.store(engine, batch)), 1.0, "fold", True),
+        Job("replay", lambda: spool.replay(lambda batch: batches.store(engine, batch)), 1.0, "replay", True),
         Job("alerts", lambda: delivery.run(config), 5.0, "watch"),
         Job("history", lambda: keep_history(engine, config), 10.0, "history"),
         Job("trends", lambda: keeper.keep(engine), 60.0, "history"),
@@ -122,7 +122,7 @@ def include_sessions(engine: Engine, standing: Standing) -> None:
 
     @event.listens_for(engine, "close")
     def remove(session: object, record: Any) -> None:
-        standing.remove(record.info["process"])
+        standing.remove(record.info.get("process", 0))
 
 
 def lower_vacuum_priority(engine: Engine) -> None:
@@ -180,6 +180,7 @@ class Worker:
             lost.set()
             for thread in threads:
                 thread.join(30.0)
+            self._standing.give_way(True)
 
     def _work(self, jobs: list[Job], lost: threading.Event) -> None:
         due = {job.name: 0.0 for job in jobs}

@@ -63,9 +63,14 @@ ORDER BY starts_on DESC
 LIMIT :limit;
 
 -- name: write
--- One head, in place of an older one.
+-- One head, in place of an older one; none of a span whose rows are being counted anew.
 INSERT INTO summary_heads (project_id, length, starts_on, packed)
-VALUES (:project_id, :length, CAST(:starts_on AS date), :packed)
+SELECT :project_id, :length, CAST(:starts_on AS date), :packed
+WHERE EXISTS (
+    SELECT FROM summary_spans AS s
+    WHERE s.project_id = :project_id AND s.length = :length AND s.starts_on = CAST(:starts_on AS date)
+      AND dimension = 'total' AND value = ''
+)
 ON CONFLICT (project_id, length, starts_on) DO UPDATE
 SET packed = excluded.packed, late = 0, made_at = excluded.made_at;
 

@@ -31,7 +31,7 @@ log = logging.getLogger("pulse.spool")
 
 _MAGIC = b"PULSE1\n"
 # A shortage of the process's own says nothing about the file: it is read another time.
-_NOT_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES)
+_NOT_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 # What a crash left half written; a process still at it finds its file gone, and acknowledges nothing.
 _LEFT_AFTER_S = 3600.0
 REPLAY_FOR_S = 5.0
@@ -156,10 +156,13 @@ class Spool:
             yield True
 
     def _read(self, path: Path) -> Batch | None:
-        """Return the batch of a file, or keep the file aside."""
+        """Return the batch of a file; None where the file is kept aside or left for another time."""
         try:
             data = path.read_bytes()
         except FileNotFoundError:  # see _replay_one
+            return None
+        except PermissionError as error:  # somebody has to give it back to us; those behind it do not wait for that
+            log.error("spool file %s can't be read: %s", path.name, error)
             return None
         except OSError as error:  # a sector that can't be read
             if error.errno in _NOT_THE_FILE:

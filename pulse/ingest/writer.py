@@ -64,7 +64,7 @@ class _Submission:
 
     def size_bytes(self) -> int:
         """Return what the rows take in a spool file."""
-        return sum(map(len, self.rows)) + sum(map(len, self.claiming)) + sum(map(len, self.lines))
+        return sum(len(row.encode()) for row in self.rows + self.claiming) + sum(map(len, self.lines))
 
 
 class _Queue(deque[_Submission]):
@@ -184,11 +184,7 @@ class GroupWriter:
         except BaseException as error:  # noqa: BLE001 - whoever waits must get an answer, whatever went wrong
             # SystemExit as well, which comes up wherever a worker is when gunicorn ends it for hanging: what waits is
             # still stored meanwhile.
-            refusal: Exception = Unavailable("The events could not be stored.", retry_after_s=5)
-            if isinstance(error, PulseError):
-                refusal = error
-            else:
-                log.exception("a group of %d requests could not be stored", len(group))
+            refusal = _refusal_of(error)
             for submission in group:
                 submission.error = refusal
         finally:
@@ -243,8 +239,8 @@ class GroupWriter:
         for submission in group:
             try:
                 self._keep([submission])
-            except Unavailable as refusal:  # this one's: others of the group may be stored already
-                submission.error = refusal
+            except BaseException as fault:  # noqa: BLE001 - see _finish; others of the group may be stored already
+                submission.error = _refusal_of(fault)
 
     def _make_batch(self, group: list[_Submission]) -> Batch:
         rows = [row for submission in group for row in submission.rows]
@@ -272,6 +268,7 @@ class GroupWriter:
             threading.Thread(target=self._probe, name="group-writer-probe", daemon=True).start()
 
     def _probe(self) -> None:
+        self._probe_at = time.monotonic() + PROBE_EVERY_S
         try:
             with self._engine.connect() as connection:
                 connection.execute(batches.Q.probe)
@@ -281,7 +278,6 @@ class GroupWriter:
             self._away = False
             log.warning("PostgreSQL is back, events are committed to it again")
         finally:
-            self._probe_at = time.monotonic() + PROBE_EVERY_S
             self._is_probing = False
 
     def _write_drops(self) -> None:
@@ -300,6 +296,14 @@ class GroupWriter:
         except Exception:
             # Whatever it is, the writer must go on: requests wait for it.
             log.exception("%d kinds of dropped events could not be counted", len(drops))
+
+
+def _refusal_of(error: BaseException) -> PulseError:
+    """Return what those are told whose events could not be stored, and log what was not foreseen."""
+    if isinstance(error, PulseError):
+        return error
+    log.error("events could not be stored", exc_info=error)
+    return Unavailable("The events could not be stored.", retry_after_s=5)
 
 
 def _sizes_of(group: list[_Submission]) -> dict[int, int]:

@@ -164,7 +164,7 @@ def _read_rows(connection: Connection, project_id: int, period: Period, limit: i
     spans = read_spans(connection, project_id, period.start, period.end, MOST_UNRANKED) if limit <= MOST // 2 else None
     unknown = LISTED
     if spans is not None:
-        candidates, unknown = find_leaders(spans, limit)
+        candidates, unknown = find_leaders(spans, limit, LISTED)
         yield_to_requests()
         wanted = [(dimension, value) for dimension, values in candidates.items() for value in values]
         if wanted:

@@ -20,8 +20,8 @@ class Leaders(NamedTuple):
     unknown: list[str]
 
 
-def find_leaders(spans: Iterable[Span], limit: int) -> Leaders:
-    """Find the values that can be among the first `limit` of each dimension of all spans together."""
+def find_leaders(spans: Iterable[Span], limit: int, dimensions: Iterable[str]) -> Leaders:
+    """Find the values that can be among the first `limit` of each of these dimensions of all spans together."""
     heads: defaultdict[str, list[Head]] = defaultdict(list)
     late = 0
     for span in spans:
@@ -29,7 +29,8 @@ def find_leaders(spans: Iterable[Span], limit: int) -> Leaders:
         for dimension, head in span.heads.items():
             heads[dimension].append(head)
     candidates: dict[str, list[str]] = {}
-    unknown = []
+    # One that no head names has no values, unless its first came late.
+    unknown = [dimension for dimension in dimensions if dimension not in heads] if late else []
     for dimension, found in heads.items():
         values = _find(found, late, limit)
         if values is None:

@@ -96,19 +96,24 @@ def test_connections_that_lead_to_a_standby_are_left(config: Config, engine: Eng
     assert spool.pending() == [] and len(ids(engine)) == 21
 
 
-def test_requests_stored_apart_are_answered_apart(writer: GroupWriter, engine: Engine, spool: Spool) -> None:
-    """PostgreSQL goes away between two requests of a group that is stored one by one, and the spool is full."""
+@pytest.mark.parametrize("fault", [None, SystemExit(1), ValueError("unforeseen")])
+def test_requests_stored_apart_are_answered_apart(
+    writer: GroupWriter, engine: Engine, spool: Spool, fault: BaseException | None
+) -> None:
+    """A fault comes, or PostgreSQL goes away and the spool is full, in a group that is stored one by one."""
     fail(engine, "22000", 1)
     spool.room.max_bytes = 10
     group = [_Submission([row(path=path)]) for path in ("one", "two", "three")]
     keep = writer._keep
 
-    def go_away_at_the_third(part: list[_Submission]) -> None:
+    def fail_at_the_third(part: list[_Submission]) -> None:
         if part == group[2:]:
+            if fault is not None:
+                raise fault
             writer._go_away(Exception("gone"))
         keep(part)
 
-    writer._keep = go_away_at_the_third  # type: ignore[method-assign]
+    writer._keep = fail_at_the_third  # type: ignore[method-assign]
     writer._finish(group)
     assert [submission.error is None for submission in group] == [True, True, False]
     assert len(ids(engine)) == 2

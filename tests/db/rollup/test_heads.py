@@ -91,6 +91,19 @@ def test_late_events_count_at_once(site: Site, monkeypatch: pytest.MonkeyPatch, 
     assert read_all(site) == read_without(site, monkeypatch)
 
 
+def test_a_list_without_values_shows_the_first_that_comes_late(engine: Engine) -> None:
+    site = add_site(engine, "UTC")
+    at = datetime(2026, 3, 10, 6, tzinfo=UTC)
+    site.write(late_page("/", at))
+    site.fold()
+    assert make_missing(engine, NOW) == 1
+    site.write({**late_page("/", at + timedelta(hours=2)), "event_type": "custom", "event_name": "signup"})
+    site.fold()
+    with engine.connect() as connection:
+        lists = read_lists(connection, site.project_id, Period(at.date(), at.date(), site.timezone, "hour"), 10)
+    assert [(row.name, row.events) for row in lists.top_events] == [("signup", 1)]
+
+
 def test_what_came_late_is_in_the_heads_after_a_while(site: Site) -> None:
     make_missing(site.engine, NOW)
     site.write(late_page("/new", datetime(2026, 3, 10, 6, tzinfo=UTC)))
@@ -112,6 +125,12 @@ def test_a_recount_takes_the_heads_of_its_days(site: Site, monkeypatch: pytest.M
     assert read_all(site) == read_without(site, monkeypatch)
     gone = 10 + 2 + 1  # days, weeks and the month that they lie in
     assert rows_of(site.engine, "SELECT count(*) FROM summary_heads") == [(40 + 6 + 2 - gone,)]
+
+
+def test_a_day_that_is_being_counted_anew_gets_no_head(site: Site) -> None:
+    with site.engine.begin() as connection:
+        heads.make(connection, site.project_id, "day", date(2026, 1, 1))
+    assert rows_of(site.engine, "SELECT count(*) FROM summary_heads") == [(0,)]
 
 
 def test_a_day_that_goes_on_has_no_head(site: Site) -> None:

@@ -307,6 +307,26 @@ def test_a_shortage_of_the_process_sets_no_file_aside(spool: Spool, monkeypatch:
     assert spool.replay(seen.append) == 1 and seen == batches
 
 
+def test_a_file_of_somebody_else_waits_and_those_behind_it_do_not(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = fill(spool, 2)
+    first = spool.pending()[0]
+    seen: list[Batch] = []
+    read_bytes = Path.read_bytes
+
+    def read(path: Path) -> bytes:
+        if path == first:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return read_bytes(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", read)
+        assert spool.replay(seen.append) == 1
+    assert seen == batches[1:] and spool.pending() == [first]
+    assert spool.replay(seen.append) == 1 and seen == batches[::-1]
+
+
 def test_leftovers_of_a_crash_are_removed_when_they_are_old(spool: Spool) -> None:
     fill(spool, 1)
     for name, age_s in (("old", 4000), ("new", 10)):
