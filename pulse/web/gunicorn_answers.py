@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
+from time import monotonic
 from typing import Any
 
 from gevent import Timeout
@@ -19,6 +20,9 @@ from pulse.web.http import encode_error
 # What a refused client still sends is passed over for so long, and up to so many bytes, which takes 2 ms.
 LINGER_S = 2.0
 LINGER_BYTES = 4 << 20
+
+# Since when each socket has been sending: others see only those that wait for a client to take its answer.
+sending_since: dict[Any, float] = {}
 
 
 class SingleWriteResponse(wsgi.Response):  # type: ignore[misc]
@@ -60,12 +64,16 @@ class SingleWriteResponse(wsgi.Response):  # type: ignore[misc]
         send(self.sock, head + data)
 
     def close(self) -> None:
-        """Send what is left: the head of an answer without a body, the end of a chunked one."""
+        """Send what is left: the head of an answer without a body, the end of a chunked one.
+
+        Gunicorn's own would wait without limit for that end to be taken.
+        """
         self.send_headers()
-        head, self._head = self._head, b""
-        if head:
-            send(self.sock, head)
-        super().close()
+        rest, self._head = self._head, b""
+        if self.chunked:
+            rest += b"0\r\n\r\n"
+        if rest:
+            send(self.sock, rest)
         if self._is_early:
             linger(self.sock)
 
@@ -76,14 +84,17 @@ def send(sock: Any, data: bytes) -> None:
     Gunicorn passes over that one; a TimeoutError it would log with a stack trace each time.
     """
     limit_s = PATIENCE_S + len(data) / SLOWEST_BYTES_PER_S
+    sending_since[sock] = monotonic()
+    sock.timeout = limit_s  # not by settimeout, which takes ten times as long; gevent's send heeds no limit it is given
     try:
-        sent = sock.send(data, 0, limit_s)  # gevent's takes it along, for nothing
+        sent = sock.send(data)
         if sent < len(data):
-            sock.settimeout(limit_s)
             sock.sendall(memoryview(data)[sent:])
-            sock.settimeout(None)
     except TimeoutError:
         raise BrokenPipeError(errno.EPIPE, "the answer is not taken in time") from None
+    finally:
+        sock.timeout = None
+        del sending_since[sock]
 
 
 def linger(sock: Any) -> None:

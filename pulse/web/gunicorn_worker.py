@@ -102,7 +102,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def make_room(self) -> None:
         """Let go of connections that have kept the worker waiting for longest if there is hardly room for others.
 
-        Those without a request go first, then those whose request is slow in coming: they are answered 408.
+        Those without a request go first, then those whose request is slow in coming: they are answered 408. Those that
+        are slow in taking an answer go last.
         """
         missing = len(self.connections) + 1 - self._plenty
         if missing <= 0 or (now := monotonic()) < self._look_at:
@@ -125,7 +126,7 @@ class Connection(parser.RequestParser):  # type: ignore[misc]
 
     mesg: Any
 
-    def __init__(self, worker: Worker, cfg: Any, source: socket.socket, address: Any) -> None:
+    def __init__(self, worker: Worker, cfg: Any, source: Any, address: Any) -> None:
         super().__init__(cfg, source, address)
         self.unreader = StampingUnreader(source)
         self._worker = worker
@@ -140,26 +141,31 @@ class Connection(parser.RequestParser):  # type: ignore[misc]
     def close_if_waiting(self, since: float) -> None:
         """Close it if it has been waiting for a request's first byte since then."""
         if self._is_waiting and self._began_at <= since:
-            self._end_reading()
+            self._shut(socket.SHUT_RD)
 
-    def keeps_waiting(self) -> tuple[bool, float] | None:
-        """Tell whether a request has begun that the worker waits for the rest of, and since when; None if it works."""
+    def keeps_waiting(self) -> tuple[int, float] | None:
+        """Tell what the worker waits for, the cheapest to give up first, and since when; None if it works.
+
+        0 is a request, 1 the rest of one, 2 that its answer is taken.
+        """
+        if (since := gunicorn_answers.sending_since.get(self._sock)) is not None:
+            return 2, since
         if self.unreader.is_given_up:
             return None
         if self._is_waiting:
-            return False, self._began_at
-        return (True, self.unreader.begun_at) if self.unreader.is_waiting else None
+            return 0, self._began_at
+        return (1, self.unreader.begun_at) if self.unreader.is_waiting else None
 
     def give_up(self) -> None:
-        """Wait no longer for what this client has to send."""
+        """Wait no longer for what this client has to send, or to take."""
         self.unreader.is_given_up = True
-        self._end_reading()
+        self._shut(socket.SHUT_RDWR if self._sock in gunicorn_answers.sending_since else socket.SHUT_RD)
 
-    def _end_reading(self) -> None:
-        # The reader still gets what has arrived, then the end: its greenlet closes the connection. By a second handle,
-        # as gevent would break off the waiting read, which gunicorn logs as an error.
-        with suppress(OSError), self._sock.dup() as handle:
-            handle.shutdown(socket.SHUT_RD)
+    def _shut(self, how: int) -> None:
+        # The reader still gets what has arrived, then the end; the sender fails: its greenlet closes the connection.
+        # Past gevent's socket, which would break off the wait: gunicorn logs that as an error.
+        with suppress(OSError):
+            self._sock._sock.shutdown(how)
 
     def let_go(self) -> None:
         """Free what it holds of the event loop."""

@@ -1,7 +1,9 @@
 """Who sends or reads slowly is waited for in bounds, and gives way where connections run short."""
 
 import contextlib
+import logging
 import os
+import resource
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import SimpleNamespace
@@ -24,12 +26,13 @@ from pulse.web.gunicorn_worker import Connection, Worker
 from pulse.web.http import install_error_handlers, read_body, read_form
 
 CONNECTIONS = 20
-LARGE = 16 << 20
+LARGE, SENDING = 1 << 20, 1 << 16  # bytes of an answer, and those of it that a connection holds
 PATIENCE_S = 0.05
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 BEGUN = b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
 CHUNKED = b"POST /body HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"
 FORM = BEGUN.replace(b"/body", b"/form")
+UNTAKEN = GET.replace(b"/", b"/large", 1)
 
 
 def make_application() -> Flask:
@@ -65,6 +68,7 @@ def connect(worker: Worker) -> Iterator[Connect]:
     """Connects to the worker, which takes no more connections than it may have."""
 
     def handle(*client: Any) -> None:
+        client[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENDING)
         worker.handle(server.socket, *client)
 
     server = StreamServer(("127.0.0.1", 0), handle=handle, spawn=Pool(CONNECTIONS))
@@ -138,7 +142,7 @@ def test_an_answer_that_is_not_taken_is_given_up_without_an_error(
     monkeypatch.setattr(gunicorn_answers, "PATIENCE_S", PATIENCE_S)
     monkeypatch.setattr(gunicorn_answers, "SLOWEST_BYTES_PER_S", LARGE * 100)
     client = connect()
-    client.sendall(GET.replace(b"/", b"/large", 1))
+    client.sendall(UNTAKEN)
     client.recv(1)
     while worker.connections:
         gevent.sleep(0.001)
@@ -146,21 +150,79 @@ def test_an_answer_that_is_not_taken_is_given_up_without_an_error(
 
 
 @pytest.mark.parametrize(
-    ("begun", "idle", "first", "end"), [(0, 19, 0, b"here"), (19, 0, 0, b'in time."}'), (9, 10, 9, b"here")]
+    ("sent", "first", "end"),
+    [
+        ([GET] * 19, 0, b"here"),
+        ([BEGUN] * 19, 0, b'in time."}'),
+        ([UNTAKEN] * 19, 0, bytes(9)),
+        ([BEGUN] * 9 + [GET] * 10, 9, b"here"),
+        ([UNTAKEN] * 10 + [BEGUN] * 9, 10, b'in time."}'),
+    ],
 )
 def test_those_that_keep_the_worker_waiting_give_way(
-    worker: Worker, connect: Connect, monkeypatch: pytest.MonkeyPatch, begun: int, idle: int, first: int, end: bytes
+    worker: Worker,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    sent: list[bytes],
+    first: int,
+    end: bytes,
 ) -> None:
     for name, value in {"SLOW_S": 0.0, "LET_GO": 1}.items():
         monkeypatch.setattr(gunicorn_worker, name, value)
     slow = []
-    for number in range(begun + idle):
+    for begun in sent:
         slow.append(connect())
-        slow[-1].sendall(BEGUN if number < begun else GET)
+        slow[-1].sendall(begun)
         while sum(found.keeps_waiting() is not None for found in worker.connections.values()) < len(slow):
             gevent.sleep(0.001)
     client = connect()
     client.sendall(GET)
     assert client.recv(65536).endswith(b"here")
-    assert read_all(slow[first]).endswith(end)
+    answer = read_all(slow[first])
+    assert answer.endswith(end) and len(answer) < LARGE
     assert len(worker.connections) == CONNECTIONS - 1
+    assert all(record.levelno < logging.ERROR for record in caplog.records)
+
+
+def test_who_was_given_up_with_a_request_must_take_its_answer(worker: Worker, connect: Connect) -> None:
+    client = connect()
+    while not worker.connections:
+        gevent.sleep(0.001)
+    (connection,) = worker.connections.values()
+    client.sendall(UNTAKEN)
+    connection.give_up()  # before the worker has looked: what has arrived is answered
+    while connection.keeps_waiting() is None:
+        gevent.sleep(0.001)
+    connection.give_up()
+    assert 0 < len(read_all(client)) < LARGE
+
+
+def test_a_connection_is_given_up_without_a_file(worker: Worker, connect: Connect) -> None:
+    client = connect()
+    while not worker.connections:
+        gevent.sleep(0.001)
+    (connection,) = worker.connections.values()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        connection.give_up()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert read_all(client) == b""
+
+
+def test_the_end_of_a_chunked_answer_is_not_waited_for_without_limit(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gunicorn_answers, "PATIENCE_S", PATIENCE_S)
+    here, there = socket.socketpair()
+    with here, there, gevent.Timeout(10):
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                here.send(bytes(SENDING), 0, 0.0)
+        answer = gunicorn_answers.SingleWriteResponse(SimpleNamespace(), here, worker.cfg)
+        answer.headers_sent = answer.chunked = True
+        with pytest.raises(BrokenPipeError):
+            answer.close()
+    assert not gunicorn_answers.sending_since
