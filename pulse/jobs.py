@@ -59,7 +59,7 @@ def list_jobs(engine: Engine, config: Config, standing: Standing) -> list[Job]:
     return [
         *([Job("vacuum", lambda: lower_vacuum_priority(engine), 0.5, "vacuum")] if here else []),
         Job("fold", lambda: fold_all(engine, pacer, standing), FOLD_EVERY_S, "fold"),
-        Job("replay", lambda: spool.replay(lambda batch: batches.store(engine, batch)), 1.0, "replay", True),
+        Job("replay", lambda: spool.replay(lambda batch: store_spooled(engine, batch)), 1.0, "replay", True),
         Job("alerts", lambda: delivery.run(config), 5.0, "watch"),
         Job("history", lambda: keep_history(engine, config), 10.0, "history"),
         Job("trends", lambda: keeper.keep(engine), 60.0, "history"),
@@ -67,6 +67,7 @@ def list_jobs(engine: Engine, config: Config, standing: Standing) -> list[Job]:
         Job("prune-history", lambda: (samples.prune(engine), trends.prune(engine)), 3600.0),
         Job("goals", lambda: goals.count_all(engine), 2.0),
         Job("erasures", lambda: erasure.run_erasures(engine, spool.holds), 2.0),
+        Job("forget-visitors", lambda: erasure.forget_visitors(engine), 3600.0),
         Job("rebuilds", lambda: requests.run_requests(engine), 2.0),
         Job("prune-live", lambda: pruning.prune_live(engine), 300.0),
         Job("prune-batches", lambda: pruning.prune_batches(engine), 3600.0),
@@ -80,6 +81,12 @@ def list_jobs(engine: Engine, config: Config, standing: Standing) -> list[Job]:
         Job("removals", lambda: removal.remove_deleted(engine), 60.0),
         Job("salts", salts.delete_old, 3600.0),
     ]
+
+
+def store_spooled(engine: Engine, batch: batches.Batch) -> None:
+    """Store a batch that waited; visitors whose deletion was asked for after it was made are deleted from it, too."""
+    batches.store(engine, batch)
+    erasure.reopen(engine, batch.id)
 
 
 def keep_history(engine: Engine, config: Config) -> None:

@@ -1,9 +1,9 @@
 -- Deleting all that is stored of a visitor. Blocks marked "wire" are run as COPY (…) TO STDOUT.
 
 -- name: request
--- Every batch committed by now, and every one made by the clock or in the spool so far (`before_batch`), is included.
+-- Every batch committed by now, and every one made by the clock or in the spool so far (`before_batch`), is included; so are the parts of one that is stored event by event, which have its millisecond but other counts (20 bits, ingest/batch.py).
 INSERT INTO erasures (project_id, visitor, before_batch)
-SELECT :project_id, :visitor, greatest(:before_batch, (SELECT max(id) FROM ingest_batches))
+SELECT :project_id, :visitor, greatest(:before_batch, (SELECT max(id) FROM ingest_batches)) | 1048575
 RETURNING id;
 
 -- name: list
@@ -19,8 +19,8 @@ ORDER BY e.id DESC LIMIT :limit;
 SELECT id, project_id, visitor, before_batch, deleted_at FROM erasures WHERE finished_at IS NULL ORDER BY id;
 
 -- name: begin
--- Work on it has begun; one that a worker left behind goes on where it was.
-UPDATE erasures SET started_at = coalesce(started_at, now()) WHERE id = :id;
+-- Work on it has begun; one that a worker left behind goes on where it was. What was stored so far is read next.
+UPDATE erasures SET started_at = coalesce(started_at, now()), again = false WHERE id = :id;
 
 -- name: read_events
 -- Wire: the visitor's events, oldest first, in the columns of fold.read_events. Nothing finds events by visitor but reading all of the project's: an index would cost every insert.
@@ -67,8 +67,17 @@ SET events = events + :events, sessions = sessions + :sessions, last_rebuild = :
 WHERE id = :id;
 
 -- name: end_deleting
--- No event is left; from here on the row does not tell whose they were.
-UPDATE erasures SET deleted_at = now(), visitor = NULL WHERE id = :id;
+-- No event is left, unless some came that the reading may have missed.
+UPDATE erasures SET deleted_at = now() WHERE id = :id AND NOT again;
+
+-- name: reopen
+-- A batch that waited is stored: whoever was to be forgotten before it was made is so again. `again` stops a deleting that reads an older state from ending; without `deleted_at` a kill after the next beginning loses nothing.
+UPDATE erasures SET again = true, deleted_at = NULL, finished_at = NULL, failure = NULL
+WHERE before_batch >= :batch_id AND visitor IS NOT NULL AND NOT again;
+
+-- name: forget
+-- From here on the rows do not tell whose events they were.
+UPDATE erasures SET visitor = NULL WHERE visitor IS NOT NULL AND deleted_at < now() - CAST(:keep AS interval);
 
 -- name: finish
 -- When every day is counted anew, and every goal.

@@ -73,7 +73,7 @@ class BatchIds:
 
 def newest_id() -> int:
     """Return an id that no batch made so far exceeds, by this machine's clock."""
-    return (time.time_ns() // 1_000_000 + 1) << 20
+    return time.time_ns() // 1_000_000 << 20 | _COUNT_MASK
 
 
 def store(engine: Engine, batch: Batch) -> None:

@@ -3,6 +3,9 @@
 A site that passes its own visitor ids can have one forgotten. Whatever was acknowledged before it asked is deleted,
 what waits in the spool included; what comes later is a new beginning. Sketches can't forget, so the days are counted
 anew from the events that are left.
+
+Only this node's spool can be asked. What another one spooled while it was cut off from PostgreSQL comes after the
+deletion, and has it done again (`reopen`): for that an erasure tells whose it is for KEPT longer.
 """
 
 import logging
@@ -20,6 +23,7 @@ from sqlalchemy import Connection, Engine
 from pulse.errors import NotFound
 from pulse.rollup.copying import array, read_rows, stream_rows
 from pulse.rollup.goals import Q as GOALS
+from pulse.rollup.pruning import BATCHES_KEEP
 from pulse.rollup.reading import Event, read_clocks, to_event
 from pulse.rollup.reading import Q as FOLD
 from pulse.rollup.requests import request_rebuilds
@@ -35,12 +39,15 @@ Q = load_queries("erasure")
 # Events of one transaction, in which folds wait (0.05 s without sessions).
 CHUNK = 5_000
 SHOWN = 100
+# How long after the deletion an erasure tells whose it is: as long as batches are known to be stored.
+KEPT = BATCHES_KEEP
 
 
 class Erasure(Struct, rename="camel", frozen=True):
     """One visitor's deletion: `waiting`, `deleting`, `recounting`, `done`; `failed` when days could not be recounted.
 
     `events` and `sessions` count what was deleted so far; `start_date` to `end_date` are the days touched by it.
+    An erasure that is reopened is `deleting` again.
     """
 
     id: int
@@ -74,7 +81,7 @@ def get_erasure(connection: Connection, project_id: int, erasure_id: int) -> Era
 
 
 def list_erasures(connection: Connection, project_id: int) -> list[Erasure]:
-    """Return a project's newest erasures, newest first; finished ones do not tell whose they were."""
+    """Return a project's newest erasures, newest first; they do not tell whose they are."""
     binds = {"project_id": project_id, "id": None, "limit": SHOWN}
     return [_to_erasure(row) for row in connection.execute(Q.list, binds)]
 
@@ -86,6 +93,8 @@ def explain(found: Erasure, kept_since: date | None) -> list[str]:
         f"Events of this visitor that were accepted before {before} are deleted, and their sessions; also those that"
         " still wait in the spool. What is sent later is kept.",
         "The days they lie in and the project's goals are then counted anew from the events that are left.",
+        f"The visitor's pseudonym is kept for {KEPT.days} days more, so that events waiting on a node that is cut off"
+        " from PostgreSQL are deleted when they come. Those of a node that comes back later are not.",
         "The real-time figures of the last two hours fade by themselves.",
     ]
     if kept_since is not None:
@@ -108,14 +117,29 @@ def run_erasures(engine: Engine, is_spooled: Callable[[int], bool]) -> int:
     done = 0
     for erasure in unfinished:
         if erasure.deleted_at is None and not is_spooled(erasure.before_batch):
-            _delete(engine, erasure)
-            done += 1
+            done += _delete(engine, erasure)
         with engine.begin() as connection:
             connection.execute(Q.finish, {"id": erasure.id})
     return done
 
 
-def _delete(engine: Engine, erasure: Any) -> None:
+def reopen(engine: Engine, batch_id: int) -> None:
+    """Have deletions done again that a batch was to be part of; to be called between storing it and removing its file.
+
+    A kill before this leaves the file, and both are repeated. Costs a statement that finds nothing, nearly always.
+    """
+    with engine.begin() as connection:
+        connection.execute(Q.reopen, {"batch_id": batch_id})
+
+
+def forget_visitors(engine: Engine) -> int:
+    """Take from the erasures that were done KEPT ago whose they were; return how many."""
+    with engine.begin() as connection:
+        return connection.execute(Q.forget, {"keep": KEPT}).rowcount
+
+
+def _delete(engine: Engine, erasure: Any) -> bool:
+    """Delete what is stored by now; tell whether that was all, so far."""
     with engine.begin() as connection:
         connection.execute(Q.begin, {"id": erasure.id})
     visitor = {name: getattr(erasure, name) for name in ("project_id", "visitor", "before_batch")}
@@ -125,7 +149,7 @@ def _delete(engine: Engine, erasure: Any) -> None:
         while piece := list(islice(events, CHUNK)):
             _delete_piece(engine, erasure, piece)
     with engine.begin() as connection:
-        connection.execute(Q.end_deleting, {"id": erasure.id})
+        return connection.execute(Q.end_deleting, {"id": erasure.id}).rowcount > 0
 
 
 def _delete_piece(engine: Engine, erasure: Any, events: list[Event]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from flask.testing import FlaskClient
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from werkzeug.test import TestResponse
 
 from pulse import cli
@@ -60,7 +60,11 @@ def test_export_erase_and_nothing_left(ask: Callable[..., Any], engine: Engine, 
     run_erasures(engine, lambda _: False)
     done = ask("GET", f"{ERASE}/{asked['id']}")["data"]
     assert (done["status"], done["events"], done["sessions"]) == ("done", 2, 1)
-    assert [row["id"] for row in ask("GET", ERASE)["data"]] == [asked["id"]]
+    listed = ask("GET", ERASE)["data"]
+    assert [row["id"] for row in listed] == [asked["id"]]
+    with engine.begin() as connection:
+        visitor = connection.execute(text("SELECT visitor FROM erasures")).scalar_one()  # see test_erasure_again.py
+    assert str(visitor) not in json.dumps([asked, done, listed])
     assert ask("POST", EXPORT, ANNA)["data"] == {"events": [], "sessions": []}
     assert len(ask("POST", EXPORT, {"visitorId": "bert"})["data"]["events"]) == 1
     overview = ask("GET", "/api/v1/projects/1/analytics")["data"]["overview"]

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, text
 from pulse.rollup import packing
 from pulse.storage.schema import make_partitions
 
-_BATCH_IDS = iter(range(1, 2**31))
+_BATCH_IDS = iter(range(1 << 20, 2**51, 1 << 20))  # a millisecond each
 _INSERT_BATCH = text("INSERT INTO ingest_batches (id, writer, events) VALUES (:id, gen_random_uuid(), :events)")
 _INSERT_EVENTS = text(
     "INSERT INTO events SELECT r.* FROM json_populate_recordset(null::events, CAST(:rows AS json)) r"
