@@ -5,12 +5,12 @@ a second round trip; a line is what msgspec makes of the row's values as a JSON 
 escapes it means the same, as long as it escapes nothing but quotation marks and backslashes.
 """
 
+import re
 import time
 from typing import Any
 from uuid import UUID, uuid4, uuid5
 
 import msgspec
-from msgspec import UNSET
 from msgspec.structs import astuple
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
@@ -23,7 +23,10 @@ from pulse.storage.sql import load_queries
 Q = load_queries("ingest")
 _COPY = str(Q.copy_events)
 
-encode = msgspec.json.Encoder().encode
+_encoder = msgspec.json.Encoder()
+encode = _encoder.encode
+# An escape of another character than these two, or two backslashes with something else behind.
+_OTHER_ESCAPE = re.compile(rb'\\[^"\\]')
 
 _COUNT_MASK = 0xFFFFF
 _UNIQUE_VIOLATION = "23505"
@@ -117,7 +120,7 @@ def split(batch: Batch) -> list[Batch]:
             setattr(next_part(), field, f"[{bytes(row).decode()}]")
     for line in batch.lines.splitlines():
         part = next_part()
-        part.lines = join_lines(part.id, [line.partition(b",")[2]])
+        part.lines = b"%d,%b\n" % (part.id, line.partition(b",")[2])
     return parts
 
 
@@ -170,18 +173,33 @@ def join_rows(rows: list[str]) -> str:
     return f"[{','.join(rows)}]" if rows else ""
 
 
-def line_of(row: EventRow) -> bytes | None:
-    """Return the row as a line of COPY without its batch's id; None if it has to go as JSON."""
-    *values, custom_data = astuple(row)
-    data = None if custom_data is UNSET else bytes(custom_data).decode()
-    line = encode((*values, data))[1:-1]
-    # Escaped control characters mean something else in CSV; rare, so that looking for them must cost little.
-    if b"\\" in line and b"\\" in line.replace(b"\\\\", b"").replace(b'\\"', b""):
-        return None
-    return line
+def lines_of(rows: list[EventRow]) -> tuple[bytes, list[EventRow]]:
+    """Return rows as lines for `join_lines`, and those of them that have to go as JSON."""
+    lines = _encoder.encode_lines([_values_of(row) for row in rows])
+    if _OTHER_ESCAPE.search(lines) is None:
+        return lines, []
+    fit: list[bytes] = []
+    unfit: list[EventRow] = []
+    for row, line in zip(rows, lines.split(b"\n"), strict=False):
+        # Escaped control characters mean something else in CSV.
+        if b"\\" in line and b"\\" in line.replace(b"\\\\", b"").replace(b'\\"', b""):
+            unfit.append(row)
+        else:
+            fit.append(line + b"\n")
+    return b"".join(fit), unfit
 
 
-def join_lines(batch_id: int, lines: list[bytes]) -> bytes:
-    """Return the lines with their batch's id, empty when there are none."""
+def _values_of(row: EventRow) -> tuple[Any, ...]:
+    values = astuple(row)
+    return values if row.custom_data is None else (*values[:-1], str(row.custom_data, "utf-8"))
+
+
+def join_lines(batch_id: int, blocks: list[bytes]) -> bytes:
+    """Return the lines of several calls of `lines_of` as COPY takes them; empty when there are none.
+
+    Each line is a JSON array so far: its brackets go, its batch's id comes in front.
+    """
+    lines = b"".join(blocks).split(b"\n")
+    lines.pop()  # behind the last line's end
     start = b"%d," % batch_id
-    return start + (b"\n" + start).join(lines) + b"\n" if lines else b""
+    return start + (b"\n" + start).join([line[1:-1] for line in lines]) + b"\n" if lines else b""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Raw, Struct
 
 from pulse.errors import BadRequest, Detail, Invalid, PulseError, TooLarge
 from pulse.ingest.custom_data import check_custom_data
@@ -42,7 +42,7 @@ class WireEvent(Struct, gc=False):
     viewport_height: int | None = None
     language: str | None = None
     timezone: str | None = None
-    custom_data: Raw | UnsetType = UNSET
+    custom_data: Raw | None = None
     utm: Utm | None = None
     occurred_at: datetime | None = None
     event_id: str | None = None
@@ -255,7 +255,7 @@ def _default_type(event_name: str | None) -> str:
     return "custom"
 
 
-def _pick_custom_data(wire: Wire) -> Raw | UnsetType:
+def _pick_custom_data(wire: Wire) -> Raw | None:
     for raw, field in ((wire.custom_data, "custom_data"), (wire.customData, "customData")):
         if raw is ABSENT:
             continue
@@ -266,7 +266,7 @@ def _pick_custom_data(wire: Wire) -> Raw | UnsetType:
         if problem:
             raise _invalid(field, problem)
         return raw
-    return UNSET
+    return None
 
 
 def _fold_utm(wire: WireUtm) -> Utm | None:

@@ -1,10 +1,11 @@
 """The path of one event: from what the client sent to the row that is stored, top to bottom."""
 
+from collections.abc import Callable
 from datetime import datetime
 from enum import Enum
 from typing import NamedTuple
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Raw, Struct
 
 from pulse.ingest.event import WireEvent
 from pulse.ingest.geo import locate
@@ -76,20 +77,23 @@ class EventRow(Struct, gc=False, omit_defaults=True):
     os_version: str | None = None
     language: str | None = None
     timezone: str | None = None
-    custom_data: Raw | UnsetType = UNSET
+    custom_data: Raw | None = None
 
 
-class Accepted(NamedTuple):
+class Accepted(Struct, gc=False):
     """A row to store, and whether the client chose its id (which then has to be claimed)."""
 
     row: EventRow
     client_id: bool
 
 
-def enrich(event: WireEvent, facts: RequestFacts, identity: Identity) -> Accepted | Drop:
+def enrich(
+    event: WireEvent, facts: RequestFacts, identity: Identity, new_id: Callable[[], str] = new_event_id
+) -> Accepted | Drop:
     """Turn a checked event into its row, or name the reason why it is not stored.
 
-    A `user_agent` in the body counts before the request's: server-side senders pass their visitor's on.
+    One without an id of its own gets a new one. A `user_agent` in the body counts before the request's: server-side
+    senders pass their visitor's on.
     """
     agent_text = event.user_agent or facts.user_agent
     agent = parse_user_agent(agent_text)
@@ -99,16 +103,14 @@ def enrich(event: WireEvent, facts: RequestFacts, identity: Identity) -> Accepte
     page = parse_page(event.url)
     origin = attribute(event.referrer, page.hostname, _choose_hints(event, page))
     place = locate(facts.address)
-    visitor = identity.visitor(
-        facts.project_id, event.visitor_id, facts.address, agent_text, facts.received_at.date()
-    )
+    visitor = identity.visitor(facts.project_id, event.visitor_id, facts.address, agent_text, facts.received_at.date())
     utm = origin.utm
     # By position, in the order of the class: with keywords it takes four times as long (1.1 instead of 0.3 µs).
     row = EventRow(
         event.occurred_at or facts.received_at,
         visitor,
         identity.session_key(facts.project_id, event.session_id, visitor),
-        event.event_id or new_event_id(),
+        event.event_id or new_id(),
         facts.project_id,
         event.session_id is not None,
         event.event_type,

@@ -10,6 +10,7 @@ a secret that never changes.
 from datetime import UTC, date, datetime, timedelta
 from hashlib import blake2b
 from os import urandom
+from struct import Struct
 
 from sqlalchemy import Connection, Engine
 
@@ -22,24 +23,33 @@ _KEY_BYTES = 32
 _DAYS_KEPT = 2  # today's and yesterday's
 _ONE_DAY = timedelta(days=1)
 _NAMED = 4096  # one megabyte with the ids
+_PROJECTS = 1024
+_HASH = Struct("<q")
 
 
 class Identity:
     """The salts at hand and the stable secret; makes 64-bit signed visitor and session hashes.
 
-    A hash costs 1 µs, one of an id seen lately 0.1 µs. Under collisions of a 64-bit hash, one day's million visitors
-    lose one in 37 million days.
+    A hash costs 1 µs, one of an id 0.6 µs, of one seen lately 0.1 µs. Under collisions of a 64-bit hash, one day's
+    million visitors lose one in 37 million days.
     """
 
-    __slots__ = ("_named", "_salts")
+    __slots__ = ("_begun", "_named", "_salts")
 
     def __init__(self, salts: dict[date, bytes], secret: bytes) -> None:
         self._salts = salts
         # Those of ids that clients chose: a visit sends its own again and again. Never of addresses, which only the
         # salt may link to a visitor.
-        self._named: Memo[tuple[str, int, str], int] = Memo(
-            lambda key: _hash(secret, f"{key[0]}\n{key[1]}\n{key[2]}"), size=_NAMED
+        self._named: Memo[tuple[str, int, str], int] = Memo(self._hash_named, size=_NAMED)
+        # Hashes begun with secret, kind and project: that is half of the work.
+        self._begun: Memo[tuple[str, int], blake2b] = Memo(
+            lambda key: _begin(secret, f"{key[0]}\n{key[1]}\n"), size=_PROJECTS
         )
+
+    def _hash_named(self, key: tuple[str, int, str]) -> int:
+        begun = self._begun[key[:2]].copy()
+        begun.update(_encode(key[2]))
+        return _finish(begun)
 
     def salt(self, day: date) -> bytes:
         """Return the day's salt.
@@ -69,8 +79,8 @@ class Identity:
         `day` is the UTC day the event was received on, whatever time the event itself bears.
         """
         if visitor_id:
-            return self.named_visitor(project_id, visitor_id)
-        return _hash(self.salt(day), f"{project_id}\n{address}\n{user_agent}")
+            return self._named["v", project_id, visitor_id]
+        return _finish(_begin(self.salt(day), f"{project_id}\n{address}\n{user_agent}"))
 
     def named_visitor(self, project_id: int, visitor_id: str) -> int:
         """Return the hash of a client's own `visitor_id`, the same on every day."""
@@ -81,9 +91,18 @@ class Identity:
         return self._named["s", project_id, session_id] if session_id else visitor
 
 
-def _hash(key: bytes, text: str) -> int:
-    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8, key=key).digest()
-    return int.from_bytes(digest, "little", signed=True)
+def _begin(key: bytes, text: str) -> blake2b:
+    return blake2b(_encode(text), digest_size=_HASH.size, key=key)
+
+
+def _finish(begun: blake2b) -> int:
+    value: int
+    (value,) = _HASH.unpack(begun.digest())
+    return value
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 class SaltStore:

@@ -46,17 +46,13 @@ class _Submission:
     __slots__ = ("claiming", "done", "error", "events", "lines", "project_id", "rows")
 
     def __init__(self, accepted: list[Accepted]) -> None:
-        self.rows: list[str] = []
-        self.claiming: list[str] = []
-        self.lines: list[bytes] = []
-        are_many = len(accepted) >= COPY_FROM
-        for row, client_id in accepted:
-            if client_id:
-                self.claiming.append(batches.encode(row).decode())
-            elif are_many and (line := batches.line_of(row)) is not None:
-                self.lines.append(line)
-            else:
-                self.rows.append(batches.encode(row).decode())
+        rows = [each.row for each in accepted if not each.client_id]
+        claiming = [each.row for each in accepted if each.client_id]
+        self.lines = b""
+        if len(rows) >= COPY_FROM:
+            self.lines, rows = batches.lines_of(rows)
+        self.rows = [batches.encode(row).decode() for row in rows]
+        self.claiming = [batches.encode(row).decode() for row in claiming]
         self.project_id = accepted[0].row.project_id
         self.events = len(accepted)
         self.done = threading.Event()
@@ -64,7 +60,7 @@ class _Submission:
 
     def size_bytes(self) -> int:
         """Return what the rows take in a spool file."""
-        return sum(len(row.encode()) for row in self.rows + self.claiming) + sum(map(len, self.lines))
+        return sum(len(row.encode()) for row in self.rows + self.claiming) + len(self.lines)
 
 
 class _Queue(deque[_Submission]):
@@ -245,11 +241,11 @@ class GroupWriter:
     def _make_batch(self, group: list[_Submission]) -> Batch:
         rows = [row for submission in group for row in submission.rows]
         claiming = [row for submission in group for row in submission.claiming]
-        lines = [line for submission in group for line in submission.lines]
+        blocks = [submission.lines for submission in group if submission.lines]
         batch_id = self._ids.next()
         return Batch(
-            batch_id, self._ids.writer, len(rows) + len(claiming) + len(lines),
-            batches.join_rows(rows), batches.join_rows(claiming), batches.join_lines(batch_id, lines),
+            batch_id, self._ids.writer, sum(submission.events for submission in group),
+            batches.join_rows(rows), batches.join_rows(claiming), batches.join_lines(batch_id, blocks),
         )  # fmt: skip
 
     def _go_away(self, error: Exception, may_be_there: bool = False) -> None:

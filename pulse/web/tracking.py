@@ -24,7 +24,7 @@ from pulse.errors import (
 )
 from pulse.ingest.event import EventError, decode_batch, decode_event
 from pulse.ingest.pipeline import Accepted, Drop, RequestFacts, enrich
-from pulse.ingest.uuid7 import new_event_id
+from pulse.ingest.uuid7 import new_event_id, new_event_ids
 from pulse.monitor import recorder
 from pulse.storage.projects import ApiKey
 from pulse.web import arrival
@@ -191,11 +191,12 @@ def store_batch(parts: Service, environ: dict[str, Any]) -> bytes:
         )
     accepted: list[Accepted] = []
     ids: list[str] = []
+    new_id = new_event_ids().__next__
     for _, event in batch.events:
-        result = enrich(event, facts, parts.identity)
+        result = enrich(event, facts, parts.identity, new_id)
         if isinstance(result, Drop):
             parts.writer.drop(facts.project_id, result)
-            ids.append(new_event_id())
+            ids.append(new_id())
         else:
             accepted.append(result)
             ids.append(result.row.id)

@@ -40,9 +40,9 @@ def store(connection: Connection, body: bytes) -> dict[str, object]:
     assert isinstance(found, Accepted)
     rows = connection.execute(READ_BACK, {"rows": msgspec.json.encode([found.row]).decode()})
     stored = dict(rows.mappings().one())
-    line = batches.line_of(found.row)
-    if line is not None:
-        with followed_by_copy(connection, str(batches.Q.copy_events), batches.join_lines(7, [line])):
+    lines, unfit = batches.lines_of([found.row])
+    if not unfit:
+        with followed_by_copy(connection, str(batches.Q.copy_events), batches.join_lines(7, [lines])):
             connection.execute(text("TRUNCATE events"))
         assert dict(connection.execute(text("SELECT * FROM events")).mappings().one()) == {**stored, "batch_id": 7}
     return stored
@@ -82,6 +82,24 @@ def test_text_is_stored_as_it_is(connection: Connection, text: str) -> None:
     event = {"event_name": f"x{text}", "custom_data": {text: text}, "event_type": "null"}
     row = store(connection, json.dumps(event).encode())
     assert (row["event_name"], row["custom_data"], row["event_type"]) == (f"x{text}", {text: text}, "null")
+
+
+def test_rows_in_numbers_are_copied_but_for_those_with_control_characters(connection: Connection) -> None:
+    copied = ["plain", "[", "]", '"]', "],[", "back\\slash\\", "null", "\\n", "\\\\", '\\"', "a,b", "é😀"]
+    others = ["line\nend", "\x01", "\\\t"]
+    rows = []
+    for name in (*copied[:6], *others, *copied[6:]):
+        found = enrich(
+            decode_event(json.dumps({"event_name": name, "custom_data": {name: 1}}).encode(), NOW), FACTS, IDENTITY
+        )
+        assert isinstance(found, Accepted)
+        rows.append(found.row)
+    lines, unfit = batches.lines_of(rows)
+    assert [row.event_name for row in unfit] == others
+    with followed_by_copy(connection, str(batches.Q.copy_events), batches.join_lines(7, [lines, lines])):
+        connection.execute(text("TRUNCATE events"))
+    stored = connection.execute(text("SELECT event_name, custom_data, batch_id FROM events ORDER BY ctid")).all()
+    assert stored == [(name, {name: 1}, 7) for name in copied * 2]
 
 
 _TEXT = st.text(alphabet=st.characters(), max_size=30)

@@ -179,7 +179,7 @@ def test_an_event_that_postgresql_refuses_costs_no_other(writer: GroupWriter, en
     def keep(rows: list[Accepted], claiming: list[Accepted], copied: list[Accepted]) -> None:
         fields = [[json.loads(batches.msgspec.json.encode(found.row)) for found in part] for part in (rows, claiming)]
         number, events = numbers.next(), len(rows) + len(claiming) + len(copied)
-        lines = batches.join_lines(number, [batches.line_of(found.row) or b"" for found in copied])
+        lines = batches.join_lines(number, [batches.lines_of([found.row])[0] for found in copied])
         spool.append(Batch(number, numbers.writer, events, *map(json.dumps, fields), lines=lines), {1: 100})
 
     keep([good[0], far], [good[1], good[2], good[2]], [good[4]])

