@@ -108,8 +108,17 @@ def ensure_running(server: EmbeddedServer) -> bool:
 
 
 def is_running(server: EmbeddedServer) -> bool:
-    """Tell whether a postmaster runs on this data folder."""
-    return _run(server, "pg_ctl", "-D", server.data_dir, "status", check=False).returncode == 0
+    """Tell whether a postmaster runs on this data folder.
+
+    Asks what `pg_ctl status` would ask, which is a process to start: 10 ms of processor time, and this is asked every
+    second.
+    """
+    try:
+        # Negative for a server of one user.
+        process = psutil.Process(abs(int((server.data_dir / "postmaster.pid").read_text().split("\n", 1)[0])))
+        return process.name().startswith("postgres") and process.status() != psutil.STATUS_ZOMBIE
+    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        return False
 
 
 def stop(server: EmbeddedServer) -> None:
