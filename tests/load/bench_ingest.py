@@ -13,11 +13,13 @@ Prints medians of all runs with their spread and writes them to bench-ingest-res
 """
 
 import contextlib
+import ctypes
 import io
 import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -42,6 +44,10 @@ COPY_ROWS = 50_000
 SETTLE_S = 60
 SOAK_RATE = 10_000
 K6 = Path(PYTHON).with_name("k6")
+# Under load Go looks after its threads every 20 µs. Timers that may be this late wake it less often, which saves a
+# sixth of the generator's processor time; requests keep their rate, and each is timed from when it is sent.
+TIMER_SLACK_NS = 300_000
+PR_SET_TIMERSLACK = 29
 # What is measured, its unit, and the figure it has to stay below or above.
 GOALS: dict[str, Goal] = {
     "single p99": Goal("ms", 50),
@@ -163,16 +169,34 @@ def run_k6(
         used, started = _children_cpu_s(), time.monotonic()
         # With Go's usual 100 the generator, on the service's own processors, spends a tenth of its time on its garbage.
         environment = {**os.environ, "GOGC": "400"}
-        done = subprocess.run(
-            [*command, str(ROOT / "tests" / "load" / script)], env=environment,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-        )  # fmt: skip
+        with _lazy_timers():
+            process = subprocess.Popen(
+                [*command, str(ROOT / "tests" / "load" / script)], env=environment,
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            )  # fmt: skip
+        with process:
+            said = process.communicate()[0]
         cores = (_children_cpu_s() - used) / (time.monotonic() - started)
         if not path.exists():
-            raise click.ClickException(f"k6 ended without results:\n{done.stdout[-2000:]}")
+            raise click.ClickException(f"k6 ended without results:\n{said[-2000:]}")
         figures: dict[str, Any] = json.loads(path.read_bytes())["figures"]
     figures["generatorCores"] = round(cores, 2)
     return figures
+
+
+@contextlib.contextmanager
+def _lazy_timers() -> Iterator[None]:
+    """Let the timers of a process that this thread starts be late by TIMER_SLACK_NS (on Linux only)."""
+    if sys.platform != "linux":
+        yield
+        return
+    set_option = ctypes.CDLL(None).prctl
+    slack = ctypes.c_ulong(TIMER_SLACK_NS)
+    set_option(PR_SET_TIMERSLACK, slack)
+    try:
+        yield
+    finally:
+        set_option(PR_SET_TIMERSLACK, ctypes.c_ulong(0))  # what it was when the thread began
 
 
 def _children_cpu_s() -> float:

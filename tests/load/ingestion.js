@@ -12,7 +12,7 @@
 import exec from 'k6/execution';
 import http from 'k6/http';
 import { Counter } from 'k6/metrics';
-import { BASE_URL, HEADERS, LEAN, TREND_STATS, count, duration, durationOfAll, inTime, number, openLoop, report, within } from './settings.js';
+import { BASE_URL, HEADERS, LEAN, TREND_STATS, count, duration, durationOfAll, enough, inTime, number, openLoop, report, within } from './settings.js';
 import { BATCH_EVENTS, batch, single } from './traffic.js';
 
 const RATE = number('RATE', 10000), SPIKE = number('SPIKE', 1.5);
@@ -30,8 +30,8 @@ function stages() {
   let startS = 0;
   [['warmup', WARMUP_S, 0.5], ['steady', STEADY_S, 1], ['spike', SPIKE_S, SPIKE]].forEach(([stage, durationS, times]) => {
     if (!durationS) return;
-    if (SINGLES) found[`single_${stage}`] = openLoop('sendSingle', 'single', stage, startS, durationS, SINGLES * times, 50);
-    if (BATCHES) found[`batch_${stage}`] = openLoop('sendBatch', 'batch', stage, startS, durationS, BATCHES * times, 20);
+    if (SINGLES) found[`single_${stage}`] = openLoop('sendSingle', 'single', stage, startS, durationS, SINGLES * times, enough(SINGLES, 50));
+    if (BATCHES) found[`batch_${stage}`] = openLoop('sendBatch', 'batch', stage, startS, durationS, BATCHES * times, enough(BATCHES, 20));
     startS += durationS;
   });
   return found;
@@ -54,59 +54,58 @@ export const options = {
   },
 };
 
-// One object for all requests of a kind: k6 reads it anew each time, but nobody has to build it. Scenarios name kind and
-// stage; with --vus there are none, and all of it counts as steady.
-const params = (kind, isStaged) => ({
-  headers: HEADERS, responseType: kind === 'batch' ? 'text' : 'none', tags: isStaged ? { kind } : { kind, stage: 'steady' },
-});
-const PARAMS = { single: params('single', true), batch: params('batch', true) };
-const UNSTAGED = { single: params('single', false), batch: params('batch', false) };
-const STRANGER = { ...PARAMS.single, headers: { ...HEADERS, 'X-API-Key': 'unknown' } };
-const READER = params('broken', true);
-const EVENT_URL = `${BASE_URL}/api/v1/track/event`, BATCH_URL = `${BASE_URL}/api/v1/track/batch`;
+// Taken apart once, and not for each request.
+const EVENT_URL = http.url([`${BASE_URL}/api/v1/track/event`]), BATCH_URL = http.url([`${BASE_URL}/api/v1/track/batch`]);
 
-// Which of the failing ones an iteration is: 1, 2, 3, …; 0 for a good one.
-const failure = (iteration) => {
-  const before = Math.floor(iteration * FAILING), now = Math.floor((iteration + 1) * FAILING);
-  return now > before ? now : 0;
-};
+// Scenarios name kind and stage; with --vus there are none, and all of it counts as steady.
+const tagged = (tags) => (tags ? { headers: HEADERS, tags } : { headers: HEADERS });
 
-function fail(iteration, number) {
-  const broken = __ENV.BROKEN && number % 2 === 0;
-  const answer = broken ? http.get(`${BASE_URL}${__ENV.BROKEN}`, READER) : http.post(EVENT_URL, single(iteration), STRANGER);
-  if (answer.status >= 500) failed.add(1);
+// What is used for each request is in variables of the function that sends: k6 finds them sooner than those of a module.
+function singleSender(tags) {
+  const { post } = http, url = EVENT_URL, body = single, params = tagged(tags), good = accepted, bad = missing;
+  return () => {
+    (post(url, body(), params).status === 200 ? good : bad).add(1, tags);
+  };
 }
 
-function one(iteration, { single: chosen }) {
-  const number = failure(iteration);
-  if (number) return fail(iteration, number);
-  const answer = http.post(EVENT_URL, single(iteration), chosen);
-  (answer.status === 200 ? accepted : missing).add(1, chosen.tags);
-  return undefined;
+function batchSender(tags) {
+  const { post } = http, url = BATCH_URL, body = batch, params = { ...tagged(tags), responseType: 'text' };
+  const good = accepted, bad = missing, size = BATCH_EVENTS, pattern = /"accepted":\s*(\d+)/;
+  return () => {
+    const answer = post(url, body(), params);
+    // A 200 that does not say how many is somebody else's, such as the login page of a proxy.
+    const found = answer.status === 200 && pattern.exec(answer.body), events = found ? Number(found[1]) : 0;
+    if (events) good.add(events, tags);
+    if (events < size) bad.add(size - events, tags);
+  };
 }
 
-function hundred(iteration, { batch: chosen }) {
-  const answer = http.post(BATCH_URL, batch(iteration), chosen);
-  // A 200 that does not say how many is somebody else's, such as the login page of a proxy.
-  const found = answer.status === 200 && /"accepted":\s*(\d+)/.exec(answer.body), events = found ? Number(found[1]) : 0;
-  if (events) accepted.add(events, chosen.tags);
-  if (events < BATCH_EVENTS) missing.add(BATCH_EVENTS - events, chosen.tags);
+// Sends a share of the single events so that they fail, the others with `send`.
+function failingSender(send) {
+  const stranger = { headers: { ...HEADERS, 'X-Api-Key': 'unknown' }, tags: { kind: 'single' } };
+  const reader = { headers: HEADERS, tags: { kind: 'broken' } }, path = __ENV.BROKEN;
+  let sent = __VU; // so that not all virtual users fail at the same time
+  return () => {
+    const before = Math.floor(sent * FAILING), failures = Math.floor((sent += 1) * FAILING);
+    if (failures === before) return send();
+    const answer = path && failures % 2 === 0 ? http.get(`${BASE_URL}${path}`, reader) : http.post(EVENT_URL, single(), stranger);
+    if (answer.status >= 500) failed.add(1);
+    return undefined;
+  };
 }
 
-export function sendSingle() {
-  one(exec.scenario.iterationInTest, PARAMS);
+const singles = (tags) => (FAILING ? failingSender(singleSender(tags)) : singleSender(tags));
+
+function mixedSender() {
+  const one = singles({ kind: 'single', stage: 'steady' }), many = batchSender({ kind: 'batch', stage: 'steady' });
+  if (__ENV.ONLY) return __ENV.ONLY === 'batch' ? many : one;
+  const requestsPerBatch = 1 + SINGLES / BATCHES;
+  let sent = __VU;
+  return () => ((sent += 1) % requestsPerBatch < 1 ? many() : one());
 }
 
-export function sendBatch() {
-  hundred(exec.scenario.iterationInTest, PARAMS);
-}
-
-export default function () {
-  const iteration = exec.scenario.iterationInTest;
-  const isBatch = __ENV.ONLY ? __ENV.ONLY === 'batch' : iteration % (1 + SINGLES / BATCHES) < 1;
-  if (isBatch) hundred(iteration, UNSTAGED);
-  else one(iteration, UNSTAGED);
-}
+export const sendSingle = singles(), sendBatch = batchSender();
+export default mixedSender();
 
 export function handleSummary(data) {
   const singles = duration(data, 'single') || null, batches = duration(data, 'batch') || null;

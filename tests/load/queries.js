@@ -78,7 +78,7 @@ export function readLive() {
 }
 
 export function feed() {
-  http.post(`${BASE_URL}/api/v1/track/batch`, batch(exec.scenario.iterationInTest), { headers: HEADERS, responseType: 'none' });
+  http.post(`${BASE_URL}/api/v1/track/batch`, batch(), { headers: HEADERS, responseType: 'none' });
 }
 
 // With --vus and --duration there are no stages: all of it counts as steady, in the same mixture.

@@ -1,7 +1,8 @@
 // What both k6 scripts share: where to send, thresholds, and the results file that `pulse load-test` writes too.
 export const BASE_URL = (__ENV.BASE_URL || 'http://localhost:3001').replace(/\/$/, '');
 export const PROJECT_ID = __ENV.PROJECT_ID || '1';
-export const HEADERS = { 'X-API-Key': __ENV.API_KEY || 'test_api_key', 'Content-Type': 'application/json' };
+// Spelt as they are sent: k6 writes any other spelling anew for each request.
+export const HEADERS = { 'X-Api-Key': __ENV.API_KEY || 'test_api_key', 'Content-Type': 'application/json' };
 export const TREND_STATS = ['p(50)', 'p(95)', 'p(99)', 'max', 'count'];
 
 // The targets, by the ids the service knows them by (GET /api/v1/performance/targets).
@@ -39,14 +40,24 @@ export const inTime = (scenario, requests) => ({
 // What spares the generator work: no cookies, few labels on each of the nine samples a request leaves behind.
 export const LEAN = { noCookiesReset: true, systemTags: ['scenario', 'status', 'name', 'method', 'error'], discardResponseBodies: true };
 
-// A scenario that keeps its rate however slow the answers are: k6 adds virtual users instead of asking less often.
-// Stages follow one another at once, so they share their virtual users; answers may take `gracefulStop` after the end.
+// Enough virtual users for answers that take an eighth of a second: making one more in the middle of the load takes a few
+// milliseconds of a processor.
+export const enough = (ratePerS, users) => Math.max(users, Math.ceil(ratePerS / 8));
+
+// A scenario that keeps its rate however slow the answers are: k6 adds virtual users instead of asking less often. Answers
+// may take `gracefulStop` after the end.
+//
+// The warm-up is over a little before the next stage begins, and holds as many virtual users (`users`), so that this one
+// takes them over: with others of its own it would connect all of them first, in the very tail that is measured.
+const PAUSE_MS = 250, SHORTEST_MS = 1000;
+
 export function openLoop(exec, kind, stage, startS, durationS, ratePerS, users) {
+  const pauses = stage === 'warmup' && durationS * 1000 >= SHORTEST_MS + PAUSE_MS;
   return {
-    executor: 'constant-arrival-rate', exec, startTime: `${startS}s`, duration: `${durationS}s`,
+    executor: 'constant-arrival-rate', exec, startTime: `${startS}s`, duration: `${durationS * 1000 - (pauses ? PAUSE_MS : 0)}ms`,
     rate: Math.max(Math.round(ratePerS * 10), 1), timeUnit: '10s', // tenths: a rate is a whole number for k6
-    // Enough for answers that take an eighth of a second: making one more in the middle of the load costs 20 ms.
-    preAllocatedVUs: Math.max(users, Math.ceil(ratePerS / 8)), maxVUs: Math.max(users * 4, Math.ceil(ratePerS / 2)), tags: { kind, stage }, gracefulStop: '10s',
+    preAllocatedVUs: enough(ratePerS, users), maxVUs: enough(ratePerS, users) * 4,
+    tags: { kind, stage }, gracefulStop: pauses ? `${PAUSE_MS}ms` : '10s',
   };
 }
 

@@ -1,5 +1,6 @@
 // Realistic events for the k6 scripts: the same site, visitors and campaigns as pulse/load/traffic.py, from the same file.
 import { SharedArray } from 'k6/data';
+import encoding from 'k6/encoding';
 import { number } from './settings.js';
 
 export const BATCH_EVENTS = Math.min(number('BATCH', 100), 100);
@@ -87,40 +88,73 @@ function* session(site, page, agent, country, channel, campaign, action) {
 // while it measures would measure itself. Letters beyond ASCII are written as \u escapes: k6 keeps other text in two
 // bytes a letter and turns all of it into UTF-8 again for each request. The site is read in here, or each virtual user
 // would keep a copy of it.
-const GROUPS = 41, GROUP = 100;
+const GROUPS = 41, PIECES = 5, OWN = 20;
 const escape = (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, '0')}`;
 
+// A group is what one batch holds, in pieces of OWN events, a line each. k6 reads an item anew each time, and freezes all
+// that is in it: an object with one text is quickest; a text itself would be frozen letter by letter.
 const shared = new SharedArray('events', () => {
   const from = events(JSON.parse(open('../../pulse/load/site.json')));
   // At first everybody only arrives: left out, or there would be more first pages than a site sees.
   for (let left = 1000; left > 0; left -= 1) from.next();
   const text = () => JSON.stringify(from.next().value).replace(/[\u0080-\uffff]/g, escape);
-  return Array.from({ length: GROUPS }, () => ({ texts: Array.from({ length: GROUP }, text) }));
+  return Array.from({ length: GROUPS * PIECES }, () => ({ lines: Array.from({ length: OWN }, text).join('\n') }));
 });
 
-// What a virtual user sends again and again, as text with the token in it: a few single events from the first, and a
-// whole batch, cut where the ids go, from its first batch on. Few of them send batches, and all that lives costs k6 time.
-const OWN = 20;
-const group = () => shared[__VU % GROUPS].texts;
-const start = (Math.floor(__VU / GROUPS) * OWN) % GROUP;
-// Browsers give their events an id, so that a retry is stored once; servers that send batches seldom do.
-const singles = group().slice(start, start + OWN)
-  .map((text) => `{"event_id":"${hex(8)}-0000-4000-8000-${TOKEN}",${text.slice(1)}`);
-let wholeBatch = null;
+const own = (piece) => shared[(__VU % GROUPS) * PIECES + (piece % PIECES)].lines.split('\n');
 
 // k6 collects its garbage whenever its memory has doubled, and takes both of two cores for it. A script cannot tell it to
 // wait, but something large that nobody touches makes the doubling larger: it takes no memory itself, and lets 256 MB more
-// of garbage gather, so that five seconds and not two lie between. Twice as much cost 1.3 GB of resident memory.
+// of garbage gather. Twice as much cost 1.3 GB of resident memory.
 globalThis.ballast = __VU === 1 ? new ArrayBuffer(256 * 1024 * 1024) : null;
 
-// Twelve hexadecimal digits that no other request of this run has.
-const digits = (iteration) =>
-  (Date.now() % 0xfffffff).toString(16).padStart(7, '0') + (iteration & 0xfffff).toString(16).padStart(5, '0');
+// Twelve hexadecimal digits that no other request of this or another run has: each virtual user counts up from somewhere.
+// The number of the iteration, which k6 knows, costs as much as all the rest of the script.
+const somewhere = () => Math.floor((1 + 15 * Math.random()) * 16 ** 11);
 
-let sent = 0;
-export const single = (iteration) => singles[sent++ % OWN].replaceAll(TOKEN, digits(iteration));
+// The functions below keep what they use in variables of their own, which k6 finds sooner than those of a module.
 
-export function batch(iteration) {
-  if (wholeBatch === null) wholeBatch = `{"events":[${group().slice(0, BATCH_EVENTS).join()}]}`.split(TOKEN);
-  return wholeBatch.join(digits(iteration));
-}
+// A single event: one of a few, as text, cut where the digits go. Browsers give their events an id, so that a retry is
+// stored once; servers that send batches seldom do.
+export const single = (() => {
+  const count = OWN, cut = own(Math.floor(__VU / GROUPS))
+    .map((text) => `{"event_id":"${hex(8)}-0000-4000-8000-${TOKEN}",${text.slice(1)}`.split(TOKEN));
+  let used = 0, number = somewhere();
+  return () => {
+    const parts = cut[used], digits = (number += 1).toString(16);
+    used = (used + 1) % count;
+    return `${parts[0]}${digits}${parts[1]}${digits}${parts[2]}${digits}${parts[3]}`;
+  };
+})();
+
+const FOLLOWING = new Uint8Array(128); // the next hexadecimal digit by the letter of one; after f comes 0
+[...'0123456789abcdef'].forEach((digit, value) => {
+  FOLLOWING[digit.charCodeAt(0)] = ((value + 1) % 16).toString(16).charCodeAt(0);
+});
+
+// A whole batch, as bytes in which only digits change: joined anew for each request it was half of all garbage. Few virtual
+// users send batches, so it is made when the first is sent.
+export const batch = (() => {
+  const following = FOLLOWING;
+  let body = null, bytes, lasts, count;
+  function make() {
+    const digits = somewhere().toString(16), texts = Array.from({ length: PIECES }, (_, piece) => own(piece)).flat();
+    const text = `{"events":[${texts.slice(0, BATCH_EVENTS).join().replaceAll(TOKEN, digits)}]}`;
+    body = encoding.b64decode(encoding.b64encode(text)); // k6 has no other quick way from text to bytes
+    bytes = new Uint8Array(body);
+    lasts = [];
+    for (let at = text.indexOf(digits); at >= 0; at = text.indexOf(digits, at + 1)) lasts.push(at + digits.length - 1);
+    count = lasts.length;
+  }
+  return () => {
+    if (body === null) make();
+    // One more, as a milometer counts: the last digit, and the one before where it turns to 0.
+    let back = 0, digit;
+    do {
+      digit = following[bytes[lasts[0] - back]];
+      for (let place = 0; place < count; place += 1) bytes[lasts[place] - back] = digit;
+      back += 1;
+    } while (digit === 48);
+    return body;
+  };
+})();

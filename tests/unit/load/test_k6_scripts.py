@@ -4,8 +4,12 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -75,3 +79,53 @@ def test_whoever_passes_has_stored_ten_thousand_events_a_second() -> None:
     )
     missing = float(found["thresholds"]["events_missing{stage:steady}"][0].removeprefix("count<="))
     assert 10_000 <= (offered - unsent - missing) / 40 < 10_050
+
+
+@contextmanager
+def _listener() -> Iterator[tuple[str, list[bytes]]]:
+    """Yield the address of a server that accepts every event, and the bodies it was sent."""
+    bodies: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            bodies.append(body)
+            answer = b'{"data": {"accepted": %d}}' % body.count(b'"event_type"')
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", bodies
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(("only", "events"), [("single", 1), ("batch", 100)])
+def test_every_request_brings_ids_of_its_own(only: str, events: int, tmp_path: Path) -> None:
+    results, requests = tmp_path / "results.json", 80
+    with _listener() as (url, bodies):
+        command = [Path(sys.executable).with_name("k6"), "run", "--quiet", "--no-usage-report", "--no-thresholds"]
+        loop = ["--vus", "2", "--iterations", str(requests)]
+        settings = [f"--env={name}" for name in (f"BASE_URL={url}", f"ONLY={only}", f"RESULTS={results}")]
+        subprocess.run([*command, *loop, *settings, FOLDER / "ingestion.js"], check=True, capture_output=True)
+    sent = [json.loads(body) for body in bodies]
+    by_request = [body.get("events", [body]) for body in sent]
+    assert [len(found) for found in by_request] == [events] * requests
+    for name in ("session_id", "visitor_id"):
+        ids = [{event[name] for event in found} for found in by_request]
+        assert len(set().union(*ids)) == sum(len(found) for found in ids)
+    if only == "single":
+        assert len({event["event_id"] for event in sent}) == requests
+    assert json.loads(results.read_bytes())["figures"]["eventsAccepted"] == events * requests
