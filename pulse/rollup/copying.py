@@ -69,6 +69,7 @@ def pack_time(at_us: int) -> bytes:
     return _time.pack(8, at_us - EPOCH_US)
 
 
+@lru_cache(maxsize=1000)
 def pack_date(day: date) -> bytes:
     """Return a day as a binary field."""
     return _date.pack(4, day.toordinal() - _FIRST_DAY)

@@ -24,7 +24,7 @@ from pulse.errors import NotFound
 from pulse.rollup.copying import array, read_rows, stream_rows
 from pulse.rollup.goals import Q as GOALS
 from pulse.rollup.pruning import BATCHES_KEEP
-from pulse.rollup.reading import Event, read_clocks, to_event
+from pulse.rollup.reading import Event, read_clocks, share_none, to_events
 from pulse.rollup.reading import Q as FOLD
 from pulse.rollup.requests import request_rebuilds
 from pulse.rollup.sessions import Session, connect, group_events
@@ -145,7 +145,7 @@ def _delete(engine: Engine, erasure: Any) -> bool:
     visitor = {name: getattr(erasure, name) for name in ("project_id", "visitor", "before_batch")}
     with engine.begin() as reading:
         reading.execute(FOLD.begin_rebuild)  # reads months of events: no time limits
-        events = map(to_event, stream_rows(reading, Q.read_events, visitor))
+        events = to_events(stream_rows(reading, Q.read_events, visitor), share_none)
         while piece := list(islice(events, CHUNK)):
             _delete_piece(engine, erasure, piece)
     with engine.begin() as connection:
@@ -180,9 +180,10 @@ def _mend_sessions(connection: Connection, events: list[Event]) -> tuple[list[Se
 
     A session that a client named may hold events of others (before a login, say): it is made anew from these.
     """
-    gone = list(chain.from_iterable(take_sessions(connection, group_events(events)).values()))
+    taken = take_sessions(connection, events, group_events(events), share_none)
+    gone = list(chain.from_iterable(taken.values()))
     made = [session for left in _read_left(connection, gone) for session in connect(left)]
-    put_sessions(connection, made)
+    put_sessions(connection, map(Session.row, made))
     return gone, made
 
 
@@ -200,8 +201,7 @@ def _read_left(connection: Connection, sessions: list[Session]) -> Iterable[list
         "last_at": from_epoch_us(max(highs)),
     }
     by_key: dict[int, list[Event]] = defaultdict(list)
-    for row in read_rows(connection, Q.read_session_events, wanted):
-        event = to_event(row)
+    for event in to_events(read_rows(connection, Q.read_session_events, wanted), share_none):
         by_key[event.session_key].append(event)
     left: list[list[Event]] = []
     for session in sessions:

@@ -13,9 +13,18 @@ from sqlalchemy import Connection, Engine
 
 from pulse.rollup.copying import array
 from pulse.rollup.pace import Pace, Pacer
-from pulse.rollup.reading import Event, Q, claim_batches, read_clocks, read_events, to_event
+from pulse.rollup.reading import (
+    Event,
+    Q,
+    Share,
+    claim_batches,
+    read_clocks,
+    read_events,
+    share_none,
+    to_events,
+)
 from pulse.rollup.sessions import Session, connect, group_events
-from pulse.rollup.summaries import Tally
+from pulse.rollup.tally import Tally
 from pulse.rollup.writing import put_sessions, take_sessions, write_summaries
 from pulse.storage import changes, segments
 from pulse.storage.localtime import epoch_us
@@ -48,17 +57,23 @@ def fold_once(engine: Engine, max_events: int = 20_000, pacer: Pacer | None = No
             return FoldResult(0, 0, 0.0)
         pace = pacer.begin(claim.events, claim.lag_s) if pacer else Pace()
         events: list[Event] = []
+        share: Share = dict[bytes, bytes]().setdefault
         for rows in pace.slices(read_events(connection, claim.batches)):
-            events += map(to_event, rows)
-        fold_events(connection, events, pace)
+            events += to_events(rows, share)
+        fold_events(connection, events, pace, share)
         connection.execute(Q.mark_folded, {"batches": array(claim.batches)})
     if pacer:
         pacer.end(pace, claim.events)
     return FoldResult(len(claim.batches), len(events), claim.lag_s)
 
 
-def fold_events(connection: Connection, events: list[Event], pace: Pace | None = None) -> None:
-    """Count events into sessions and summaries, in a transaction that has begun as a fold does, once."""
+def fold_events(
+    connection: Connection, events: list[Event], pace: Pace | None = None, share: Share = share_none
+) -> None:
+    """Count events into sessions and summaries, in a transaction that has begun as a fold does, once.
+
+    What the events `share`, sessions that are there will share with them.
+    """
     pace = pace or Pace()
     projects = set(map(attrgetter("project_id"), events))
     clocks = read_clocks(connection, projects)
@@ -74,17 +89,18 @@ def fold_events(connection: Connection, events: list[Event], pace: Pace | None =
         group_events(piece, groups)
     soon = datetime.now(UTC) + CLOSING
     todays = {project_id: epoch_us(each.day_start(each.day(soon))) for project_id, each in clocks.items()}
-    taken = take_sessions(connection, groups)
+    taken = take_sessions(connection, events, groups, share)
     touched = _past_sessions(list(chain.from_iterable(taken.values())), todays)
-    connected: list[Session] = []
+    rows: list[bytes] = []
     for some in pace.slices(list(groups.items())):
+        # All that is done with sessions is done while they are near to the processor.
         sessions = [session for key, new in some for session in connect(new, taken.get(key, ()))]
         tally.add_sessions(sessions)
-        connected += sessions
-    put_sessions(connection, connected, pace)
+        touched |= _past_sessions(sessions, todays)
+        rows += map(Session.row, sessions)
+    put_sessions(connection, rows)
     summaries = tally.summaries()
     write_summaries(connection, summaries, pace)
-    touched |= _past_sessions(connected, todays)
     segments.loosen(connection, touched)
     past = {(project_id, day) for project_id, day in summaries.days if day < clocks[project_id].day(soon)}
     # A session of yesterday that goes on is counted on its first day by filtered reports, whatever the summaries do.

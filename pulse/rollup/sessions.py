@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from operator import attrgetter
 from struct import Struct
 
@@ -9,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from pulse.rollup.copying import EPOCH_US, NOTHING
-from pulse.rollup.reading import ATTRIBUTES, ENGAGEMENT, MARK, PAGEVIEW, Event
+from pulse.rollup.reading import ATTRIBUTES, ENGAGEMENT, MARK, PAGEVIEW, Event, Share
 
 # Longest silence within a session; a client that names its sessions itself may be silent for a day.
 GAP_US = 30 * 60 * 1_000_000
@@ -25,9 +26,13 @@ COLUMNS = (
 _STORED = Struct(">2x4xI4xIH4xq4xq4xq4x16s4xq4xi4x?4xi4xi")
 _PAGES = Struct(">4xq4x16s4xq4x16s")
 _NO_PAGES = NOTHING * 4
+# What follows on them: paths and attributes.
+_AFTER_PAGES = slice(_STORED.size + _PAGES.size, None)
+_AFTER_NO_PAGES = slice(_STORED.size + len(_NO_PAGES), None)
 # The same to store, each field with its length.
 _NEW = Struct(">hiqiqiqi16siqiii?iiii")
 _NEW_PAGES = Struct(">iqi16siqi16s")
+_COUNT = len(COLUMNS)
 _length = Struct(">i")
 
 _in_order = attrgetter("at_us", "id")
@@ -82,7 +87,7 @@ class Session(msgspec.Struct, gc=False):
         )  # fmt: skip
 
     @classmethod
-    def read(cls, row: bytes) -> "tuple[int, str, Session]":
+    def read(cls, row: bytes, share: Share) -> "tuple[int, str, Session]":
         """Return a stored session from a row of block `read_sessions`, and where it is.
 
         That is its partition, and its place as an item of an array. Text is passed through: 0.8 µs.
@@ -94,22 +99,24 @@ class Session(msgspec.Struct, gc=False):
         if pageviews:
             entry_us, entry_id, exit_us, exit_id = _PAGES.unpack_from(row, _STORED.size)
             entry_us, exit_us = entry_us + EPOCH_US, exit_us + EPOCH_US
-            paths, origin, place, agent = row[_STORED.size + _PAGES.size :].split(MARK)
+            paths, origin, place, agent = row[_AFTER_PAGES].split(MARK)
         else:
             entry_us = exit_us = 0
             entry_id = exit_id = b""
-            paths, origin, place, agent = row[_STORED.size + len(_NO_PAGES) :].split(MARK)
+            paths, origin, place, agent = row[_AFTER_NO_PAGES].split(MARK)
         end = _length.size + max(_length.unpack_from(paths)[0], 0)
+        entry_path, exit_path = paths[:end], paths[end:]
         return partition, f'"({block},{line})"', cls(
             session_key, started_us + EPOCH_US, ended_us + EPOCH_US, first_event_id, visitor, project_id,
-            client_session, pageviews, events, entry_us, entry_id, exit_us, exit_id, paths[:end], paths[end:],
-            origin, place, agent,
+            client_session, pageviews, events, entry_us, entry_id, exit_us, exit_id,
+            share(entry_path, entry_path), share(exit_path, exit_path), share(origin, origin), share(place, place),
+            share(agent, agent),
         )  # fmt: skip
 
     def row(self) -> bytes:
         """Return the row to store, in the order of COLUMNS."""
         head = _NEW.pack(
-            len(COLUMNS), 8, self.session_key, 8, self.started_us - EPOCH_US, 8, self.ended_us - EPOCH_US,
+            _COUNT, 8, self.session_key, 8, self.started_us - EPOCH_US, 8, self.ended_us - EPOCH_US,
             16, self.first_event_id, 8, self.visitor, 4, self.project_id, 1, self.client_session, 4, self.pageviews,
             4, self.events,
         )  # fmt: skip
@@ -184,16 +191,24 @@ def connect(events: list[Event], stored: Sequence[Session] = ()) -> list[Session
     The events get sorted. Two neighbours are one session when the silence between them is no longer than the gap.
     """
     if len(events) > 1:
-        events.sort(key=_in_order)
+        _put_in_order(events)
     elif not stored:
-        return [Session.begin(events[0])]
-    gap_us = find_gap(events)
+        return [Session.begin(events[0])]  # the quick way: half of all keys
     if not stored:
-        first = Session.begin(events[0])
-        return _append([first], events[1:], gap_us)
+        return _append([Session.begin(events[0])], events, 1)
     if len(stored) == 1 and events[0].at_us > stored[0].ended_us:
-        return _append([stored[0]], events, gap_us)
-    return _insert(events, stored, gap_us)
+        return _append([stored[0]], events, 0)
+    return _insert(events, stored)
+
+
+def _put_in_order(events: list[Event]) -> None:
+    """Sort the events by time, and by id where that is the same; they nearly always come so."""
+    last_us, last_id = 0, b""
+    for event in events:
+        if event.at_us <= last_us and (event.at_us < last_us or event.id < last_id):
+            events.sort(key=_in_order)
+            return
+        last_us, last_id = event.at_us, event.id
 
 
 def find_gap(events: Iterable[Event]) -> int:
@@ -207,11 +222,15 @@ def find_bounds(events: Sequence[Event]) -> tuple[int, int]:
     return min(times) - gap_us, max(times) + gap_us
 
 
-def _append(connected: list[Session], events: Iterable[Event], gap_us: int) -> list[Session]:
-    """Connect events that come after all of the session there is: nearly always so."""
-    current = connected[-1]
-    for event in events:
-        if event.at_us - current.ended_us > gap_us:
+def _append(connected: list[Session], events: Sequence[Event], already: int) -> list[Session]:
+    """Connect events that come after all of the session there is, which has the first of them `already`.
+
+    Nearly all do.
+    """
+    current = connected[0]
+    for event in islice(events, already, None):
+        silence_us = event.at_us - current.ended_us
+        if silence_us > GAP_US and silence_us > find_gap(events):
             current = Session.begin(event)
             connected.append(current)
         else:
@@ -219,11 +238,12 @@ def _append(connected: list[Session], events: Iterable[Event], gap_us: int) -> l
     return connected
 
 
-def _insert(events: Iterable[Event], stored: Iterable[Session], gap_us: int) -> list[Session]:
+def _insert(events: Sequence[Event], stored: Iterable[Session]) -> list[Session]:
     """Connect events that may come before, between or within the sessions there are.
 
     Stored sessions are further apart than the gap, so an interval stands for all its events.
     """
+    gap_us = find_gap(events)
     pieces: list[tuple[int, bool, bytes, Session | Event]] = [(e.at_us, True, e.id, e) for e in events]
     pieces += [(s.started_us, False, s.first_event_id, s) for s in stored]
     pieces.sort()

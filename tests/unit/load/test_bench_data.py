@@ -16,7 +16,8 @@ from pulse.load.bench_data.day import PAGEVIEW, Day, make_day
 from pulse.load.bench_data.plan import SITES, Plan, Task
 from pulse.load.bench_data.rows import COLUMNS, Rows
 from pulse.rollup.sessions import connect, group_events
-from pulse.rollup.summaries import Row, Tally
+from pulse.rollup.summaries import Row
+from pulse.rollup.tally import Tally
 from pulse.storage.localtime import clock, epoch_us
 
 ZONES = tuple(site.timezone for site in SITES)
