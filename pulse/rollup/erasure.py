@@ -24,10 +24,10 @@ from pulse.errors import NotFound
 from pulse.rollup.copying import array, read_rows, stream_rows
 from pulse.rollup.goals import Q as GOALS
 from pulse.rollup.pruning import BATCHES_KEEP
-from pulse.rollup.reading import Event, read_clocks, to_event
+from pulse.rollup.reading import Event, read_clocks, share_none, to_events
 from pulse.rollup.reading import Q as FOLD
 from pulse.rollup.requests import request_rebuilds
-from pulse.rollup.sessions import Group, Session, group_events
+from pulse.rollup.sessions import Session, connect, group_events
 from pulse.rollup.writing import put_sessions, take_sessions
 from pulse.storage import segments
 from pulse.storage.localtime import LocalClock, from_epoch_us
@@ -145,7 +145,7 @@ def _delete(engine: Engine, erasure: Any) -> bool:
     visitor = {name: getattr(erasure, name) for name in ("project_id", "visitor", "before_batch")}
     with engine.begin() as reading:
         reading.execute(FOLD.begin_rebuild)  # reads months of events: no time limits
-        events = map(to_event, stream_rows(reading, Q.read_events, visitor))
+        events = to_events(stream_rows(reading, Q.read_events, visitor), share_none)
         while piece := list(islice(events, CHUNK)):
             _delete_piece(engine, erasure, piece)
     with engine.begin() as connection:
@@ -180,16 +180,15 @@ def _mend_sessions(connection: Connection, events: list[Event]) -> tuple[list[Se
 
     A session that a client named may hold events of others (before a login, say): it is made anew from these.
     """
-    groups = group_events(events)
-    take_sessions(connection, groups)
-    gone = [session for group in groups.values() for session in group.sessions]
-    made = [session for left in _read_left(connection, gone) for session in left.connect()]
-    put_sessions(connection, made)
+    taken = take_sessions(connection, events, group_events(events), share_none)
+    gone = list(chain.from_iterable(taken.values()))
+    made = [session for left in _read_left(connection, gone) for session in connect(left)]
+    put_sessions(connection, map(Session.row, made))
     return gone, made
 
 
-def _read_left(connection: Connection, sessions: list[Session]) -> Iterable[Group]:
-    """Return the folded events that are left of sessions, each session's as a group."""
+def _read_left(connection: Connection, sessions: list[Session]) -> Iterable[list[Event]]:
+    """Return the folded events that are left of sessions, each session's as a list."""
     if not sessions:
         return []
     lows, highs = [s.started_us for s in sessions], [s.ended_us for s in sessions]
@@ -202,10 +201,9 @@ def _read_left(connection: Connection, sessions: list[Session]) -> Iterable[Grou
         "last_at": from_epoch_us(max(highs)),
     }
     by_key: dict[int, list[Event]] = defaultdict(list)
-    for row in read_rows(connection, Q.read_session_events, wanted):
-        event = to_event(row)
+    for event in to_events(read_rows(connection, Q.read_session_events, wanted), share_none):
         by_key[event.session_key].append(event)
-    left: list[Group] = []
+    left: list[list[Event]] = []
     for session in sessions:
         inside = (e for e in by_key[session.session_key] if session.started_us <= e.at_us <= session.ended_us)
         left += group_events(inside).values()

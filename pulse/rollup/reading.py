@@ -1,7 +1,7 @@
 """What a fold reads: batches that wait, their events, and their projects' calendars."""
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from struct import Struct
 from typing import NamedTuple
@@ -26,6 +26,10 @@ PLACE = ("country", "region", "city", "language")
 AGENT = ("device", "browser", "os")
 ATTRIBUTES = (*ORIGIN, *PLACE, *AGENT)
 
+# What thousands of rows have in common is held once, near to the processor: waiting for memory that is far away takes a
+# fold longer than its work. `setdefault` of a dictionary, called with a value twice, gives back the first equal one.
+Share = Callable[[bytes, bytes], bytes]
+
 # Never more at once, so that one fold of tiny batches stays short.
 MAX_BATCHES = 5000
 PAGEVIEW, ENGAGEMENT, OTHER_EVENT = b"p", b"g", b"e"
@@ -35,6 +39,7 @@ MARK = pack_bytes(b"\xfe\xfe\xfe\xfe")
 
 # What an event's row begins with, up to its kind: where a field has a fixed length, that is passed over.
 _HEAD = Struct(">2x4xq4xq4x16s4xq4xi4x?4xc")
+_unpack_head, _AFTER_HEAD = _HEAD.unpack_from, slice(_HEAD.size, None)
 _SCREEN = Struct(">iiii")
 
 
@@ -56,6 +61,11 @@ class Event(msgspec.Struct, gc=False):
     details: bytes
 
 
+def share_none(value: bytes, _: bytes) -> bytes:
+    """Give back the value itself: for those who read more rows than they hold."""
+    return value
+
+
 class Claim(NamedTuple):
     """The batches a fold has claimed; `events` are theirs in all, `lag_s` is the age of the oldest."""
 
@@ -71,14 +81,15 @@ def claim_batches(connection: Connection, max_events: int) -> Claim:
     return Claim([row.id for row in rows], sum(row.events for row in rows), lag_s)
 
 
-def to_event(row: bytes) -> Event:
-    """Return an event from a row of block `read_events`; 0.8 µs."""
-    session_key, at_us, event_id, visitor, project_id, client_session, kind = _HEAD.unpack_from(row)
-    path, origin, place, agent, details = row[_HEAD.size :].split(MARK)
-    return Event(
-        session_key, at_us + EPOCH_US, event_id, visitor, project_id, client_session, kind, path,
-        origin, place, agent, details,
-    )  # fmt: skip
+def to_events(rows: Iterable[bytes], share: Share) -> Iterator[Event]:
+    """Give out the events of rows of block `read_events`, their values shared; 0.8 µs each."""
+    for row in rows:
+        session_key, at_us, event_id, visitor, project_id, client_session, kind = _unpack_head(row)
+        path, origin, place, agent, details = row[_AFTER_HEAD].split(MARK)
+        yield Event(
+            session_key, at_us + EPOCH_US, event_id, visitor, project_id, client_session, kind, share(path, path),
+            share(origin, origin), share(place, place), share(agent, agent), share(details, details),
+        )  # fmt: skip
 
 
 def pack_screen(width: int, height: int) -> bytes:
@@ -101,7 +112,7 @@ def read_events(connection: Connection, batches: list[int]) -> list[bytes]:
 def read_events_between(connection: Connection, project_id: int, start: datetime, end: datetime) -> Iterator[Event]:
     """Give out the folded events of a project in [start, end), engagement left out."""
     span = {"project_id": project_id, "start_at": start, "end_at": end}
-    return map(to_event, stream_rows(connection, Q.read_events_between, span))
+    return to_events(stream_rows(connection, Q.read_events_between, span), share_none)
 
 
 def read_clocks(connection: Connection, project_ids: Iterable[int]) -> dict[int, LocalClock]:

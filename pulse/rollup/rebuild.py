@@ -8,9 +8,9 @@ from sqlalchemy import Connection, Engine
 
 from pulse.rollup import spans
 from pulse.rollup.copying import stream_rows
-from pulse.rollup.reading import Q, read_clocks, read_events_between
+from pulse.rollup.reading import Q, read_clocks, read_events_between, share_none
 from pulse.rollup.sessions import Session
-from pulse.rollup.summaries import Tally
+from pulse.rollup.tally import Tally
 from pulse.rollup.writing import write_summaries
 from pulse.storage import changes, heads
 from pulse.storage.localtime import LocalClock
@@ -76,6 +76,6 @@ def first_kept_day(connection: Connection, clock: LocalClock) -> date:
 def _read_sessions(connection: Connection, project_id: int, start: datetime, end: datetime) -> Iterator[Session]:
     span = {"project_id": project_id, "start_at": start, "end_at": end}
     for row in stream_rows(connection, Q.read_sessions_between, span):
-        _, _, session = Session.read(row)
+        _, _, session = Session.read(row, share_none)
         if session.events:
             yield session

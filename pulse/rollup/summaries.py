@@ -5,14 +5,14 @@ agent, or screen and name; rows are made of the lists when all are complete, a l
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
+from operator import attrgetter
 from typing import NamedTuple
 
 from pulse.rollup.copying import NOTHING, unpack, unpack_texts
-from pulse.rollup.reading import AGENT, ENGAGEMENT, ORIGIN, PAGEVIEW, PLACE, Event, read_screen
-from pulse.rollup.sessions import Counted, Session
-from pulse.storage.localtime import LocalClock
+from pulse.rollup.reading import AGENT, ORIGIN, PLACE, Event, read_screen
+from pulse.rollup.sessions import Session
 
 TOTAL, PAGE, ENTRY_PAGE, EXIT_PAGE, SCREEN, EVENT = "total", "page", "entry_page", "exit_page", "screen", "event"
 # A campaign with its source and medium, in this order with a separator between; of whole sessions, unlike the others:
@@ -23,21 +23,25 @@ MISSING = {"country": "(unknown)", "browser": "(unknown)", "os": "(unknown)", "s
 # What real-time reports count by; no clock of our time changes its hour within one.
 SLOT_US = 10_000_000
 
+# Where a slot's events of all pages are counted: as no page's field is.
+ALL_PAGES = b""
+
+_visitor, _at_us = attrgetter("visitor"), attrgetter("at_us")
 _LABELS = tuple(map(ORIGIN.index, ("utm_campaign", "utm_source", "utm_medium")))
 
 
 class Row:
     """What is added to one summary row.
 
-    Its visitors are in sets that other rows count, too, and are nobody's to change: adding up sets themselves would
-    take as long as counting their members.
+    Its visitors are in lists that other rows count, too, and are nobody's to change. One may be in them several times,
+    which a sketch doesn't mind: making sets of them took longer than counting repetitions does.
     """
 
     __slots__ = ("bounces", "crowds", "duration_ms", "events", "pageviews", "sessions")
 
     def __init__(self) -> None:
         self.pageviews = self.events = self.sessions = self.bounces = self.duration_ms = 0
-        self.crowds: list[set[int]] = []
+        self.crowds: list[Sequence[int]] = []
 
     @property
     def visitors(self) -> set[int]:
@@ -53,7 +57,7 @@ class Row:
         self.duration_ms += other.duration_ms
         self.crowds += other.crowds
 
-    def count(self, pageviews: int, events: int, crowd: set[int]) -> None:
+    def count(self, pageviews: int, events: int, crowd: Sequence[int]) -> None:
         """Count events of some visitors."""
         self.pageviews += pageviews
         self.events += events
@@ -73,7 +77,7 @@ class LiveRow:
 
     def __init__(self) -> None:
         self.pageviews = self.events = self.last_us = 0
-        self.crowds: list[set[int]] = []
+        self.crowds: list[Sequence[int]] = []
 
     def add(self, other: "LiveRow") -> None:
         """Add another row to this one."""
@@ -81,6 +85,13 @@ class LiveRow:
         self.events += other.events
         self.crowds += other.crowds
         self.last_us = max(self.last_us, other.last_us)
+
+    def count(self, pageviews: int, events: int, crowd: Sequence[int], last_us: int) -> None:
+        """Count events of some visitors."""
+        self.pageviews += pageviews
+        self.events += events
+        self.crowds.append(crowd)
+        self.last_us = max(self.last_us, last_us)
 
 
 # Rows by value, by dimension.
@@ -96,7 +107,7 @@ class Summaries(NamedTuple):
 
 
 class Crowd:
-    """The visitors of some events, once for each, by what the events have in common; of pages the events themselves."""
+    """The visitors of some events, one for each, by what the events have in common; of pages the events themselves."""
 
     __slots__ = ("agents", "details", "origins", "pages", "places")
 
@@ -130,6 +141,13 @@ class Visits:
         self.exits: defaultdict[bytes, Row] = defaultdict(Row)
         self.campaigns: defaultdict[str, Row] = defaultdict(Row)
 
+    def rows_of(self, session: Session) -> tuple[Row, ...]:
+        """Return the rows that a session is counted in, but that of its campaign."""
+        return (
+            self.origins[session.origin], self.places[session.place], self.agents[session.agent],
+            self.entries[session.entry_path], self.exits[session.exit_path],
+        )  # fmt: skip
+
 
 class Day:
     """One project's local day: the same as rows, by what events and sessions have in common."""
@@ -146,21 +164,29 @@ class Day:
         self.exits: defaultdict[bytes, Row] = defaultdict(Row)
         self.campaigns: defaultdict[str, Row] = defaultdict(Row)
 
-    def add_crowd(self, crowd: Crowd, is_view: bool, hour: Row) -> None:
-        """Count events of this day, and of this hour."""
+    def add_span(self, span: Span, hour: Row, live: defaultdict[bytes, LiveRow] | None) -> None:
+        """Count what happened on this day, in this hour, and by page in a slot that is still live."""
+        self._add_crowd(span.views, True, hour, live)
+        self._add_crowd(span.acts, False, hour, live)
+
+    def _add_crowd(self, crowd: Crowd, is_view: bool, hour: Row, live: defaultdict[bytes, LiveRow] | None) -> None:
         parts = (
             (crowd.origins, self.origins), (crowd.places, self.places), (crowd.agents, self.agents),
             (crowd.details, self.details),
         )  # fmt: skip
         for lists, rows in parts:
             for value, visitors in lists.items():
-                count, who = len(visitors), set(visitors)
-                rows[value].count(count if is_view else 0, count, who)
+                count = len(visitors)
+                rows[value].count(count if is_view else 0, count, visitors)
                 if lists is crowd.agents:
-                    hour.count(count if is_view else 0, count, who)
+                    hour.count(count if is_view else 0, count, visitors)
         for path, events in crowd.pages.items():
-            count = len(events)
-            self.pages[path].count(count if is_view else 0, count, {event.visitor for event in events})
+            count, who = len(events), list(map(_visitor, events))
+            self.pages[path].count(count if is_view else 0, count, who)
+            if live is not None:
+                last_us = max(map(_at_us, events))
+                for key in (path, ALL_PAGES):
+                    live[key].count(count if is_view else 0, count, who, last_us)
 
     def add_visits(self, visits: Visits, hour: Row) -> None:
         """Count sessions that began on this day, in this hour."""
@@ -231,151 +257,10 @@ def name_campaign(origin: Sequence[str | None]) -> str | None:
     return SEPARATOR.join([(label or "").replace(SEPARATOR, " ") for label in (campaign, *others)])
 
 
-class Tally:
-    """Everything a fold adds to the summaries; events no older than `live_since_us` are live, too."""
-
-    def __init__(self, clocks: dict[int, LocalClock], live_since_us: float = float("inf")) -> None:
-        self._clocks = clocks
-        self._live_since_us = live_since_us
-        self._hours: defaultdict[tuple[int, datetime], Span] = defaultdict(Span)
-        self._slots: defaultdict[tuple[int, int], Span] = defaultdict(Span)
-        self._visits: defaultdict[tuple[int, datetime], Visits] = defaultdict(Visits)
-        # The same by the slots that sessions began in: a look at the calendar takes twice as long.
-        self._visits_from: dict[tuple[int, int], Visits] = {}
-        self._campaigns: dict[bytes, str | None] = {}
-
-    def add_events(self, events: Iterable[Event]) -> None:
-        """Count events in their own hour; engagement is none."""
-        project_id, slot, span = 0, -1, Span()
-        for event in events:
-            kind = event.kind
-            if kind == ENGAGEMENT:
-                continue
-            at_us = event.at_us
-            if at_us // SLOT_US != slot or event.project_id != project_id:
-                project_id = event.project_id
-                if at_us >= self._live_since_us:
-                    slot = at_us // SLOT_US
-                    span = self._slots[project_id, slot]
-                else:
-                    slot = -1
-                    span = self._hours[project_id, self._clocks[project_id].place(at_us).hour_at]
-            crowd = span.views if kind == PAGEVIEW else span.acts
-            visitor = event.visitor
-            crowd.origins[event.origin].append(visitor)
-            crowd.places[event.place].append(visitor)
-            crowd.agents[event.agent].append(visitor)
-            crowd.details[event.details].append(visitor)
-            crowd.pages[event.path].append(event)
-
-    def add_sessions(self, sessions: Iterable[Session]) -> None:
-        """Count sessions as they are now instead of what was counted of them before."""
-        for now in sessions:
-            before = now.before
-            if not before:
-                if now.events:
-                    self.add_session(now)
-            elif len(before) == 1 and _goes_on(before[0], now):
-                self._go_on(before[0], now)
-            else:
-                for was in before:
-                    self._count(was, -1, -was.bounces, -was.duration_ms, -was.pageviews, -was.events)
-                self.add_session(now)
-
-    def add_session(self, session: Session) -> None:
-        """Count one session that has events, on the day and hour of its beginning."""
-        self._count(session, 1, session.bounces, session.duration_ms, session.pageviews, session.events)
-
-    def _go_on(self, was: Counted, now: Session) -> None:
-        """Count what is new in a session that began as before."""
-        self._count(
-            now, 0, now.bounces - was.bounces, now.duration_ms - was.duration_ms, now.pageviews - was.pageviews,
-            now.events - was.events,
-        )  # fmt: skip
-        if was.exit_path != now.exit_path:
-            # The difference was put where it leaves now; what was counted before moves there, too.
-            exits = self._visits_of(now).exits
-            for path, sign in ((was.exit_path, -1), (now.exit_path, 1)):
-                row = exits[path]
-                row.sessions += sign
-                row.bounces += sign * was.bounces
-                row.duration_ms += sign * was.duration_ms
-
-    def _visits_of(self, session: Session | Counted) -> Visits:
-        """Return where a session is counted."""
-        project_id = session.project_id
-        at = project_id, session.started_us // SLOT_US
-        visits = self._visits_from.get(at)
-        if visits is None:
-            hour_at = self._clocks[project_id].place(session.started_us).hour_at
-            visits = self._visits_from[at] = self._visits[project_id, hour_at]
-        return visits
-
-    def _count(
-        self, session: Session | Counted, sessions: int, bounces: int, duration_ms: int, pageviews: int, events: int
-    ) -> None:
-        origin = session.origin
-        campaign = self._campaigns.get(origin, "")
-        if campaign == "":
-            campaign = self._campaigns[origin] = name_campaign(unpack_texts(origin))
-        if not (sessions or bounces or duration_ms or (campaign is not None and events)):
-            return
-        visits = self._visits_of(session)
-        touched = [
-            visits.origins[origin], visits.places[session.place], visits.agents[session.agent],
-            visits.entries[session.entry_path], visits.exits[session.exit_path],
-        ]  # fmt: skip
-        if campaign is not None:
-            row = visits.campaigns[campaign]
-            row.pageviews += pageviews
-            row.events += events
-            if sessions > 0:
-                # A sketch forgets nobody: who was counted for a session that a late event gives to another campaign
-                # stays until the day is counted anew. Reports show no more visitors than sessions.
-                row.crowds.append({session.visitor})
-            touched.append(row)
-        for row in touched:
-            row.sessions += sessions
-            row.bounces += bounces
-            row.duration_ms += duration_ms
-
-    def summaries(self) -> Summaries:
-        """Return the rows of all that was counted."""
-        days: defaultdict[tuple[int, date], Day] = defaultdict(Day)
-        hours: defaultdict[tuple[int, datetime], Row] = defaultdict(Row)
-        spans = [(project_id, at, span) for (project_id, at), span in self._hours.items()]
-        for (project_id, slot), span in self._slots.items():
-            spans.append((project_id, self._clocks[project_id].place(slot * SLOT_US).hour_at, span))
-        for project_id, at, span in spans:
-            day, hour = days[project_id, self._clocks[project_id].day(at)], hours[project_id, at]
-            day.add_crowd(span.views, True, hour)
-            day.add_crowd(span.acts, False, hour)
-        for (project_id, at), visits in self._visits.items():
-            days[project_id, self._clocks[project_id].day(at)].add_visits(visits, hours[project_id, at])
-        live: dict[tuple[int, int, str], LiveRow] = {}
-        for (project_id, slot), span in self._slots.items():
-            for path, row in _to_live(span).items():
-                live[project_id, slot, path] = row
-        return Summaries({key: day.dimensions() for key, day in days.items()}, hours, live)
-
-
-def _goes_on(was: Counted, now: Session) -> bool:
-    """Tell whether a session has the beginning that it was counted with, and so differs in its end alone."""
-    beginning = was.started_us, was.first_event_id, was.entry_path
-    return beginning == (now.started_us, now.first_event_id, now.entry_path)
-
-
-def _to_live(span: Span) -> dict[str, LiveRow]:
+def to_live(pages: Mapping[bytes, LiveRow]) -> dict[str, LiveRow]:
     """Return a slot's rows by page, and of all events under ''."""
-    found: defaultdict[str, LiveRow] = defaultdict(LiveRow)
-    total = found[""]
-    for pages, is_view in ((span.views.pages, True), (span.acts.pages, False)):
-        for path, events in pages.items():
-            row = LiveRow()
-            row.events, row.pageviews = len(events), len(events) if is_view else 0
-            row.crowds.append({event.visitor for event in events})
-            row.last_us = max([event.at_us for event in events])
-            total.add(row)
-            if len(path) > len(NOTHING):  # neither NULL nor empty
-                found[path[4:].decode()].add(row)
+    found = {"": pages[ALL_PAGES]}
+    for path, row in pages.items():
+        if len(path) > len(NOTHING):  # neither NULL nor empty
+            found[path[4:].decode()] = row
     return found

@@ -3,12 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from itertools import accumulate, chain
+from operator import attrgetter
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection
+from sqlalchemy import Connection, TextClause
 
 from pulse.rollup import spans
 from pulse.rollup.copying import (
@@ -17,13 +19,12 @@ from pulse.rollup.copying import (
     insert_rows,
     pack_bytes,
     pack_date,
-    pack_texts,
     pack_time,
     read_rows,
 )  # fmt: skip
 from pulse.rollup.pace import Pace
-from pulse.rollup.reading import Q
-from pulse.rollup.sessions import COLUMNS, GAP_US, Group, Session
+from pulse.rollup.reading import Event, Q, Share
+from pulse.rollup.sessions import COLUMNS, GAP_US, Groups, Session, find_bounds, find_gap
 from pulse.rollup.summaries import SLOT_US, TOTAL, LiveRow, Row, Summaries
 from pulse.storage import heads, sketch
 from pulse.storage.localtime import epoch_us, from_epoch_us
@@ -32,6 +33,7 @@ from pulse.storage.localtime import epoch_us, from_epoch_us
 # partitions that a fold searches to three.
 REACH = timedelta(days=31)
 _REACH_US = REACH // timedelta(microseconds=1)
+_at_us = attrgetter("at_us")
 
 # Values of one dimension and day; the others are counted together.
 MAX_VALUES = 1000
@@ -45,6 +47,9 @@ _STAGE = (
 )  # fmt: skip
 # A row of it up to the first field that may be NULL.
 _STAGED = Struct(">hi1siiiqiqiqiqiq")
+_PROJECT = Struct(">ii")
+# What a project with a day, or with an instant, takes in a key.
+_DAY_BYTES, _TIME_BYTES = 16, 20
 
 
 class Wanted(msgspec.Struct, gc=False):
@@ -66,31 +71,45 @@ class Key(NamedTuple):
     value: str
 
 
-def take_sessions(connection: Connection, groups: dict[tuple[int, int], Group]) -> None:
-    """Move the stored sessions that new events may belong to from the table into their groups."""
-    times = [event.at_us for group in groups.values() for event in group.events]
+def take_sessions(
+    connection: Connection, events: Sequence[Event], groups: Groups, share: Share
+) -> dict[tuple[int, int], list[Session]]:
+    """Take the stored sessions that new events may belong to out of the table; return them by project and key.
+
+    The events come as groups as well. The sessions share their values with them.
+    """
+    times = list(map(_at_us, events))
     first_us, last_us = min(times), max(times)
-    gap_us = max(group.gap_us for group in groups.values())
+    gap_us = find_gap(events)
     span = {
         "first_at": from_epoch_us(first_us - gap_us - _REACH_US),
         "last_at": from_epoch_us(last_us + gap_us),
         "open_at": from_epoch_us(first_us - gap_us),
     }
-    places: dict[int, list[str]] = defaultdict(list)
+    near_us, reach_us = last_us - GAP_US, last_us - _REACH_US
+    taken: defaultdict[tuple[int, int], list[Session]] = defaultdict(list)
+    places: defaultdict[int, list[str]] = defaultdict(list)
+    bounds: dict[tuple[int, int], tuple[int, int]] = {}
     for row in read_rows(connection, Q.read_sessions, {**_list_keys(groups), **span}):
-        partition, place, session = Session.read(row)
-        group = groups[session.project_id, session.session_key]
-        # Near enough to any event there is, for short; else to the events of its key.
-        is_near = session.ended_us >= last_us - GAP_US and last_us - _REACH_US <= session.started_us <= first_us
-        if is_near or _may_belong(session, group):
-            places[partition].append(f'"{place}"')
-            session.remember()
-            group.sessions.append(session)
+        partition, place, session = Session.read(row, share)
+        key = session.project_id, session.session_key
+        # Near enough to any event there is, for short; else to the events of its key: the statement knows only the
+        # times of all keys.
+        if not (session.ended_us >= near_us and reach_us <= session.started_us <= first_us):
+            if key not in bounds:
+                bounds[key] = find_bounds(groups[key])
+            low_us, high_us = bounds[key]
+            if session.ended_us < low_us or not low_us - _REACH_US <= session.started_us <= high_us:
+                continue
+        places[partition].append(place)
+        session.remember()
+        taken[key].append(session)
     if places:
         connection.execute(Q.switch_index_scans, {"switch": "off"})
         for partition, rows in places.items():
             connection.execute(Q.delete_sessions, {"partition": partition, "rows": array(rows), **span})
         connection.execute(Q.switch_index_scans, {"switch": "on"})
+    return taken
 
 
 def _list_keys(groups: Iterable[tuple[int, int]]) -> dict[str, str]:
@@ -107,15 +126,8 @@ def _list_keys(groups: Iterable[tuple[int, int]]) -> dict[str, str]:
     }
 
 
-def _may_belong(session: Session, group: Group) -> bool:
-    """Tell whether a session is near enough to the events of its key: the statement knows only those of all keys."""
-    low_us, high_us = group.span()
-    return session.ended_us >= low_us and low_us - _REACH_US <= session.started_us <= high_us
-
-
-def put_sessions(connection: Connection, sessions: Sequence[Session], pace: Pace | None = None) -> None:
-    """Insert sessions; those they were made from have been taken away."""
-    rows = [session.row() for some in (pace or Pace()).slices(sessions) for session in some]
+def put_sessions(connection: Connection, rows: Iterable[bytes]) -> None:
+    """Insert rows of sessions; those they were made from have been taken away."""
     insert_rows(connection, "sessions", COLUMNS, rows)
 
 
@@ -184,14 +196,21 @@ def _stage_spans(connection: Connection, length: str, days: dict[Key, Row]) -> l
 
 def _stage_row(kind: bytes, key: Key, row: Row, visitors: bytes | None) -> bytes:
     lg_k = sketch.HEADLINE_LG_K if key.dimension == TOTAL else sketch.DIMENSION_LG_K
-    place = NOTHING, pack_date(key.day), NOTHING, pack_texts((key.dimension, key.value))
+    place = NOTHING, pack_date(key.day), NOTHING, _pack_text(key.dimension), _pack_text(key.value)
     return b"".join((_head(kind, key.project_id, row), *place, _add_crowds(visitors, row, lg_k)))
 
 
-def _head(kind: bytes, project_id: int, row: Row | LiveRow) -> bytes:
-    sums = (row.sessions, row.bounces, row.duration_ms) if isinstance(row, Row) else (0, 0, 0)
-    numbers = row.pageviews, row.events, *sums
-    return _STAGED.pack(len(_STAGE), 1, kind, 4, project_id, *chain.from_iterable((8, number) for number in numbers))
+def _head(kind: bytes, project_id: int, row: Row) -> bytes:
+    return _STAGED.pack(
+        len(_STAGE), 1, kind, 4, project_id, 8, row.pageviews, 8, row.events, 8, row.sessions, 8, row.bounces,
+        8, row.duration_ms,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def _pack_text(text: str) -> bytes:
+    """Return a text as a binary field, remembered: fold after fold most values are the same ones."""
+    return pack_bytes(text.encode())
 
 
 def _add_crowds(visitors: bytes | None, row: Row | LiveRow, lg_k: int) -> bytes:
@@ -204,12 +223,29 @@ def _add_crowds(visitors: bytes | None, row: Row | LiveRow, lg_k: int) -> bytes:
 
 def _load_daily(connection: Connection, rows: dict[Key, Row]) -> dict[Key, bytes | None]:
     """Return the rows that exist; the sketch only where visitors are to be added."""
-    keys = [Wanted(*key, load=bool(row.crowds)) for key, row in rows.items()]
-    found = connection.execute(Q.read_daily, {"keys": msgspec.json.encode(keys).decode()})
-    return {
-        Key(project_id, day, dimension, value): None if visitors is None else bytes(visitors)
-        for project_id, day, dimension, value, visitors in found
-    }
+    wanted = [Wanted(*key, load=bool(row.crowds)) for key, row in rows.items()]
+    found = _read_sketches(connection, Q.read_daily, wanted, _DAY_BYTES, 2)
+    places = {_place_of(key): key for key in rows}
+    return {places[place]: visitors for place, visitors in found.items()}
+
+
+def _place_of(key: Key) -> bytes:
+    """Return the key as `_read_sketches` does."""
+    texts = _pack_text(key.dimension), _pack_text(key.value)
+    return b"".join((_PROJECT.pack(4, key.project_id), pack_date(key.day), *texts))
+
+
+def _read_sketches(
+    connection: Connection, statement: TextClause, keys: Sequence[Any], fixed_bytes: int, texts: int
+) -> dict[bytes, bytes | None]:
+    """Return kept sketches by the binary fields of their keys: `fixed_bytes` of them, then so many `texts`."""
+    found = {}
+    for row in read_rows(connection, statement, {"keys": msgspec.json.encode(keys).decode()}):
+        end = 2 + fixed_bytes
+        for _ in range(texts):
+            end += 4 + int.from_bytes(row[end : end + 4])
+        found[row[2:end]] = None if row[end : end + 4] == NOTHING else row[end + 4 :]
+    return found
 
 
 def _limit_values(
@@ -245,35 +281,38 @@ def _limit_values(
 def _stage_hourly(connection: Connection, summaries: Summaries) -> list[bytes]:
     rows = {key: row for key, row in summaries.hours.items() if not row.is_nothing()}
     keys = [{"project_id": project_id, "starts_at": starts_at} for project_id, starts_at in rows]
-    found = connection.execute(Q.read_hourly, {"keys": msgspec.json.encode(keys).decode()})
-    sketches = {(row[0], row[1]): bytes(row[2]) for row in found}
+    sketches = _read_sketches(connection, Q.read_hourly, keys, _TIME_BYTES, 0)
     staged = []
-    for key, row in rows.items():
-        project_id, starts_at = key
-        place = pack_time(epoch_us(starts_at)), NOTHING * 4
-        visitors = _add_crowds(sketches.get(key), row, sketch.HEADLINE_LG_K)
-        staged.append(b"".join((_head(b"h", project_id, row), *place, visitors)))
+    for (project_id, starts_at), row in rows.items():
+        at = pack_time(epoch_us(starts_at))
+        visitors = _add_crowds(sketches.get(_PROJECT.pack(4, project_id) + at), row, sketch.HEADLINE_LG_K)
+        staged.append(b"".join((_head(b"h", project_id, row), at, NOTHING * 4, visitors)))
     return staged
 
 
 def _stage_live(connection: Connection, summaries: Summaries, pace: Pace) -> list[bytes]:
     if not summaries.live:
         return []
-    rows: dict[tuple[int, datetime, str], LiveRow] = {}
+    rows: dict[tuple[int, int, str], LiveRow] = {}
     for (project_id, slot, path), row in summaries.live.items():
-        key = project_id, from_epoch_us(slot * SLOT_US), clip(path)
+        key = project_id, slot * SLOT_US, clip(path)
         if key in rows:
             rows[key].add(row)
         else:
             rows[key] = row
-    keys = [{"project_id": project_id, "slot_at": slot_at, "path": path} for project_id, slot_at, path in rows]
-    found = connection.execute(Q.read_live, {"keys": msgspec.json.encode(keys).decode()})
-    sketches = {(row[0], row[1], row[2]): bytes(row[3]) for row in found}
+    keys = [
+        {"project_id": project_id, "slot_at": from_epoch_us(slot_us), "path": path}
+        for project_id, slot_us, path in rows
+    ]
+    sketches = _read_sketches(connection, Q.read_live, keys, _TIME_BYTES, 1)
     staged = []
     for key in pace.spread(rows):
-        project_id, slot_at, path = key
+        project_id, slot_us, path = key
         row = rows[key]
-        place = pack_time(epoch_us(slot_at)), NOTHING, pack_time(row.last_us), NOTHING, pack_texts((path,))
-        visitors = _add_crowds(sketches.get(key), row, sketch.LIVE_LG_K)
-        staged.append(b"".join((_head(b"l", project_id, row), *place, visitors)))
+        at, text = pack_time(slot_us), _pack_text(path)
+        visitors = _add_crowds(sketches.get(b"".join((_PROJECT.pack(4, project_id), at, text))), row, sketch.LIVE_LG_K)
+        head = _STAGED.pack(
+            len(_STAGE), 1, b"l", 4, project_id, 8, row.pageviews, 8, row.events, 8, 0, 8, 0, 8, 0
+        )  # fmt: skip
+        staged.append(b"".join((head, at, NOTHING, pack_time(row.last_us), NOTHING, text, visitors)))
     return staged

@@ -182,7 +182,7 @@ class Counter:
             if value != NULL and any(sums):
                 row = rows[decode(value)] = Row()
                 row.pageviews, row.events, row.sessions, row.bounces, row.duration_ms = sums
-                row.crowds = [set(who[start:end])]
+                row.crowds = [who[start:end]]
             start = end
         return rows
 

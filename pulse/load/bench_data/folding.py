@@ -17,7 +17,8 @@ from pulse.rollup import spans
 from pulse.rollup.copying import copy_lines
 from pulse.rollup.fold import LIVE_KEEP, fold_events
 from pulse.rollup.reading import ATTRIBUTES, read_clocks
-from pulse.rollup.summaries import Summaries, Tally
+from pulse.rollup.summaries import Summaries
+from pulse.rollup.tally import Tally
 from pulse.rollup.writing import write_summaries
 from pulse.storage import changes, segments
 from pulse.storage.localtime import LocalClock, epoch_us
