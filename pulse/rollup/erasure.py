@@ -27,7 +27,7 @@ from pulse.rollup.pruning import BATCHES_KEEP
 from pulse.rollup.reading import Event, read_clocks, to_event
 from pulse.rollup.reading import Q as FOLD
 from pulse.rollup.requests import request_rebuilds
-from pulse.rollup.sessions import Group, Session, group_events
+from pulse.rollup.sessions import Session, connect, group_events
 from pulse.rollup.writing import put_sessions, take_sessions
 from pulse.storage import segments
 from pulse.storage.localtime import LocalClock, from_epoch_us
@@ -180,16 +180,14 @@ def _mend_sessions(connection: Connection, events: list[Event]) -> tuple[list[Se
 
     A session that a client named may hold events of others (before a login, say): it is made anew from these.
     """
-    groups = group_events(events)
-    take_sessions(connection, groups)
-    gone = [session for group in groups.values() for session in group.sessions]
-    made = [session for left in _read_left(connection, gone) for session in left.connect()]
+    gone = list(chain.from_iterable(take_sessions(connection, group_events(events)).values()))
+    made = [session for left in _read_left(connection, gone) for session in connect(left)]
     put_sessions(connection, made)
     return gone, made
 
 
-def _read_left(connection: Connection, sessions: list[Session]) -> Iterable[Group]:
-    """Return the folded events that are left of sessions, each session's as a group."""
+def _read_left(connection: Connection, sessions: list[Session]) -> Iterable[list[Event]]:
+    """Return the folded events that are left of sessions, each session's as a list."""
     if not sessions:
         return []
     lows, highs = [s.started_us for s in sessions], [s.ended_us for s in sessions]
@@ -205,7 +203,7 @@ def _read_left(connection: Connection, sessions: list[Session]) -> Iterable[Grou
     for row in read_rows(connection, Q.read_session_events, wanted):
         event = to_event(row)
         by_key[event.session_key].append(event)
-    left: list[Group] = []
+    left: list[list[Event]] = []
     for session in sessions:
         inside = (e for e in by_key[session.session_key] if session.started_us <= e.at_us <= session.ended_us)
         left += group_events(inside).values()

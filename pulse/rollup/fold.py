@@ -2,17 +2,19 @@
 
 import gc
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import chain
+from operator import attrgetter
 
 from sqlalchemy import Connection, Engine
 
 from pulse.rollup.copying import array
 from pulse.rollup.pace import Pace, Pacer
 from pulse.rollup.reading import Event, Q, claim_batches, read_clocks, read_events, to_event
-from pulse.rollup.sessions import Group, Session, group_events
+from pulse.rollup.sessions import Session, connect, group_events
 from pulse.rollup.summaries import Tally
 from pulse.rollup.writing import put_sessions, take_sessions, write_summaries
 from pulse.storage import changes, segments
@@ -45,8 +47,9 @@ def fold_once(engine: Engine, max_events: int = 20_000, pacer: Pacer | None = No
         if not claim.batches:
             return FoldResult(0, 0, 0.0)
         pace = pacer.begin(claim.events, claim.lag_s) if pacer else Pace()
-        pieces = pace.slices(read_events(connection, claim.batches))
-        events = [event for rows in pieces for event in map(to_event, rows)]
+        events: list[Event] = []
+        for rows in pace.slices(read_events(connection, claim.batches)):
+            events += map(to_event, rows)
         fold_events(connection, events, pace)
         connection.execute(Q.mark_folded, {"batches": array(claim.batches)})
     if pacer:
@@ -54,28 +57,28 @@ def fold_once(engine: Engine, max_events: int = 20_000, pacer: Pacer | None = No
     return FoldResult(len(claim.batches), len(events), claim.lag_s)
 
 
-def fold_events(connection: Connection, read: list[Event], pace: Pace | None = None) -> None:
+def fold_events(connection: Connection, events: list[Event], pace: Pace | None = None) -> None:
     """Count events into sessions and summaries, in a transaction that has begun as a fold does, once."""
     pace = pace or Pace()
-    clocks = read_clocks(connection, (event.project_id for event in read))
-    events = [event for event in read if event.project_id in clocks]
-    if len(events) < len(read):
-        gone = {event.project_id for event in read} - clocks.keys()
+    projects = set(map(attrgetter("project_id"), events))
+    clocks = read_clocks(connection, projects)
+    if gone := projects - clocks.keys():
         connection.execute(Q.remove_again, {"project_ids": sorted(gone)})
+        events = [event for event in events if event.project_id in clocks]
     if not events:
         return
     tally = Tally(clocks, (time.time() - LIVE_KEEP.total_seconds()) * 1_000_000)
-    groups: dict[tuple[int, int], Group] = {}
+    groups = group_events(())
     for piece in pace.slices(events):
         tally.add_events(piece)
         group_events(piece, groups)
     soon = datetime.now(UTC) + CLOSING
     todays = {project_id: epoch_us(each.day_start(each.day(soon))) for project_id, each in clocks.items()}
-    take_sessions(connection, groups)
-    touched = _past_sessions((session for group in groups.values() for session in group.sessions), todays)
+    taken = take_sessions(connection, groups)
+    touched = _past_sessions(list(chain.from_iterable(taken.values())), todays)
     connected: list[Session] = []
-    for some in pace.slices(list(groups.values())):
-        sessions = [session for group in some for session in group.connect()]
+    for some in pace.slices(list(groups.items())):
+        sessions = [session for key, new in some for session in connect(new, taken.get(key, ()))]
         tally.add_sessions(sessions)
         connected += sessions
     put_sessions(connection, connected, pace)
@@ -89,13 +92,15 @@ def fold_events(connection: Connection, read: list[Event], pace: Pace | None = N
     changes.note(connection, [(project_id, day, day) for project_id, day in past])
 
 
-def _past_sessions(sessions: Iterable[Session], todays: dict[int, int]) -> set[tuple[int, segments.Place]]:
+def _past_sessions(sessions: Sequence[Session], todays: dict[int, int]) -> set[tuple[int, segments.Place]]:
     """Return the project and place of those that began before today, which is given as microseconds since 1970."""
     latest = max(todays.values())
+    if min(map(attrgetter("started_us"), sessions), default=latest) >= latest:
+        return set()  # nearly always
     return {
         (session.project_id, (session.session_key, session.started_us))
         for session in sessions
-        if session.started_us < latest and session.started_us < todays[session.project_id]
+        if session.started_us < todays[session.project_id]
     }
 
 

@@ -35,6 +35,7 @@ MARK = pack_bytes(b"\xfe\xfe\xfe\xfe")
 
 # What an event's row begins with, up to its kind: where a field has a fixed length, that is passed over.
 _HEAD = Struct(">2x4xq4xq4x16s4xq4xi4x?4xc")
+_unpack_head, _HEAD_SIZE = _HEAD.unpack_from, _HEAD.size
 _SCREEN = Struct(">iiii")
 
 
@@ -73,8 +74,8 @@ def claim_batches(connection: Connection, max_events: int) -> Claim:
 
 def to_event(row: bytes) -> Event:
     """Return an event from a row of block `read_events`; 0.8 µs."""
-    session_key, at_us, event_id, visitor, project_id, client_session, kind = _HEAD.unpack_from(row)
-    path, origin, place, agent, details = row[_HEAD.size :].split(MARK)
+    session_key, at_us, event_id, visitor, project_id, client_session, kind = _unpack_head(row)
+    path, origin, place, agent, details = row[_HEAD_SIZE:].split(MARK)
     return Event(
         session_key, at_us + EPOCH_US, event_id, visitor, project_id, client_session, kind, path,
         origin, place, agent, details,

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from pulse.rollup.copying import NOTHING, unpack, unpack_texts
 from pulse.rollup.reading import AGENT, ENGAGEMENT, ORIGIN, PAGEVIEW, PLACE, Event, read_screen
-from pulse.rollup.sessions import Counted, Session
+from pulse.rollup.sessions import Session
 from pulse.storage.localtime import LocalClock
 
 TOTAL, PAGE, ENTRY_PAGE, EXIT_PAGE, SCREEN, EVENT = "total", "page", "entry_page", "exit_page", "screen", "event"
@@ -286,7 +286,7 @@ class Tally:
         """Count one session that has events, on the day and hour of its beginning."""
         self._count(session, 1, session.bounces, session.duration_ms, session.pageviews, session.events)
 
-    def _go_on(self, was: Counted, now: Session) -> None:
+    def _go_on(self, was: Session, now: Session) -> None:
         """Count what is new in a session that began as before."""
         self._count(
             now, 0, now.bounces - was.bounces, now.duration_ms - was.duration_ms, now.pageviews - was.pageviews,
@@ -301,7 +301,7 @@ class Tally:
                 row.bounces += sign * was.bounces
                 row.duration_ms += sign * was.duration_ms
 
-    def _visits_of(self, session: Session | Counted) -> Visits:
+    def _visits_of(self, session: Session) -> Visits:
         """Return where a session is counted."""
         project_id = session.project_id
         at = project_id, session.started_us // SLOT_US
@@ -312,7 +312,7 @@ class Tally:
         return visits
 
     def _count(
-        self, session: Session | Counted, sessions: int, bounces: int, duration_ms: int, pageviews: int, events: int
+        self, session: Session, sessions: int, bounces: int, duration_ms: int, pageviews: int, events: int
     ) -> None:
         origin = session.origin
         campaign = self._campaigns.get(origin, "")
@@ -359,7 +359,7 @@ class Tally:
         return Summaries({key: day.dimensions() for key, day in days.items()}, hours, live)
 
 
-def _goes_on(was: Counted, now: Session) -> bool:
+def _goes_on(was: Session, now: Session) -> bool:
     """Tell whether a session has the beginning that it was counted with, and so differs in its end alone."""
     beginning = was.started_us, was.first_event_id, was.entry_path
     return beginning == (now.started_us, now.first_event_id, now.entry_path)

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import accumulate, chain
+from operator import attrgetter
 from struct import Struct
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ from pulse.rollup.copying import (
 )  # fmt: skip
 from pulse.rollup.pace import Pace
 from pulse.rollup.reading import Q
-from pulse.rollup.sessions import COLUMNS, GAP_US, Group, Session
+from pulse.rollup.sessions import COLUMNS, GAP_US, Groups, Session, find_bounds, find_gap
 from pulse.rollup.summaries import SLOT_US, TOTAL, LiveRow, Row, Summaries
 from pulse.storage import heads, sketch
 from pulse.storage.localtime import epoch_us, from_epoch_us
@@ -32,6 +33,7 @@ from pulse.storage.localtime import epoch_us, from_epoch_us
 # partitions that a fold searches to three.
 REACH = timedelta(days=31)
 _REACH_US = REACH // timedelta(microseconds=1)
+_at_us = attrgetter("at_us")
 
 # Values of one dimension and day; the others are counted together.
 MAX_VALUES = 1000
@@ -66,31 +68,40 @@ class Key(NamedTuple):
     value: str
 
 
-def take_sessions(connection: Connection, groups: dict[tuple[int, int], Group]) -> None:
-    """Move the stored sessions that new events may belong to from the table into their groups."""
-    times = [event.at_us for group in groups.values() for event in group.events]
+def take_sessions(connection: Connection, groups: Groups) -> dict[tuple[int, int], list[Session]]:
+    """Take the stored sessions that new events may belong to out of the table; return them by project and key."""
+    times = list(map(_at_us, chain.from_iterable(groups.values())))
     first_us, last_us = min(times), max(times)
-    gap_us = max(group.gap_us for group in groups.values())
+    gap_us = find_gap(chain.from_iterable(groups.values()))
     span = {
         "first_at": from_epoch_us(first_us - gap_us - _REACH_US),
         "last_at": from_epoch_us(last_us + gap_us),
         "open_at": from_epoch_us(first_us - gap_us),
     }
-    places: dict[int, list[str]] = defaultdict(list)
+    near_us, reach_us = last_us - GAP_US, last_us - _REACH_US
+    taken: defaultdict[tuple[int, int], list[Session]] = defaultdict(list)
+    places: defaultdict[int, list[str]] = defaultdict(list)
+    bounds: dict[tuple[int, int], tuple[int, int]] = {}
     for row in read_rows(connection, Q.read_sessions, {**_list_keys(groups), **span}):
         partition, place, session = Session.read(row)
-        group = groups[session.project_id, session.session_key]
-        # Near enough to any event there is, for short; else to the events of its key.
-        is_near = session.ended_us >= last_us - GAP_US and last_us - _REACH_US <= session.started_us <= first_us
-        if is_near or _may_belong(session, group):
-            places[partition].append(f'"{place}"')
-            session.remember()
-            group.sessions.append(session)
+        key = session.project_id, session.session_key
+        # Near enough to any event there is, for short; else to the events of its key: the statement knows only the
+        # times of all keys.
+        if not (session.ended_us >= near_us and reach_us <= session.started_us <= first_us):
+            if key not in bounds:
+                bounds[key] = find_bounds(groups[key])
+            low_us, high_us = bounds[key]
+            if session.ended_us < low_us or not low_us - _REACH_US <= session.started_us <= high_us:
+                continue
+        places[partition].append(place)
+        session.remember()
+        taken[key].append(session)
     if places:
         connection.execute(Q.switch_index_scans, {"switch": "off"})
         for partition, rows in places.items():
             connection.execute(Q.delete_sessions, {"partition": partition, "rows": array(rows), **span})
         connection.execute(Q.switch_index_scans, {"switch": "on"})
+    return taken
 
 
 def _list_keys(groups: Iterable[tuple[int, int]]) -> dict[str, str]:
@@ -107,15 +118,11 @@ def _list_keys(groups: Iterable[tuple[int, int]]) -> dict[str, str]:
     }
 
 
-def _may_belong(session: Session, group: Group) -> bool:
-    """Tell whether a session is near enough to the events of its key: the statement knows only those of all keys."""
-    low_us, high_us = group.span()
-    return session.ended_us >= low_us and low_us - _REACH_US <= session.started_us <= high_us
-
-
 def put_sessions(connection: Connection, sessions: Sequence[Session], pace: Pace | None = None) -> None:
     """Insert sessions; those they were made from have been taken away."""
-    rows = [session.row() for some in (pace or Pace()).slices(sessions) for session in some]
+    rows: list[bytes] = []
+    for some in (pace or Pace()).slices(sessions):
+        rows += map(Session.row, some)
     insert_rows(connection, "sessions", COLUMNS, rows)
 
 

@@ -15,7 +15,7 @@ from pulse.load.bench_data.counting import find_visits
 from pulse.load.bench_data.day import PAGEVIEW, Day, make_day
 from pulse.load.bench_data.plan import SITES, Plan, Task
 from pulse.load.bench_data.rows import COLUMNS, Rows
-from pulse.rollup.sessions import group_events
+from pulse.rollup.sessions import connect, group_events
 from pulse.rollup.summaries import Row, Tally
 from pulse.storage.localtime import clock, epoch_us
 
@@ -108,7 +108,7 @@ def test_a_day_is_counted_as_the_fold_counts_its_events() -> None:
         events = rows.events(0)
         tally = Tally({task.project_id: calendar})
         tally.add_events(events)
-        tally.add_sessions(session for group in group_events(events).values() for session in group.connect())
+        tally.add_sessions(session for group in group_events(events).values() for session in connect(group))
 
         counter = DayCounter(rows.day, find_visits(rows.day), catalogue)
         summaries = tally.summaries()
