@@ -36,8 +36,11 @@ PROBE_EVERY_S = 0.5
 PROBE_AT_MOST_EVERY_S = 8.0
 DROPS_EVERY_S = 1.0
 
-# From so many events of one group on they are copied: what that saves is reckoned to pay for a second round trip.
+# From so many events of one request on they are copied: what that saves is reckoned to pay for a second round trip.
 COPY_FROM = 10
+# What came event by event is copied along with these, or where there is so much of it: 20 events with ids of clients'
+# own take PostgreSQL 44 µs less so, and the second round trip and the claims Python 68 more; with 40 it is 99 and 64.
+COPY_GROUP_FROM = 40
 
 
 class _Submission:
@@ -246,7 +249,7 @@ class GroupWriter:
         blocks = [submission.lines for submission in group if submission.lines]
         events = sum(submission.events for submission in group)
         claims = None
-        if has_claims and events >= COPY_FROM:
+        if has_claims and (blocks or events >= COPY_GROUP_FROM):
             more, rows = batches.lines_of(rows)
             blocks.append(more)
             claims, claiming = batches.claims_of(claiming)

@@ -182,7 +182,7 @@ def _mend_sessions(connection: Connection, events: list[Event]) -> tuple[list[Se
     """
     gone = list(chain.from_iterable(take_sessions(connection, group_events(events)).values()))
     made = [session for left in _read_left(connection, gone) for session in connect(left)]
-    put_sessions(connection, made)
+    put_sessions(connection, gone, made)
     return gone, made
 
 

@@ -75,13 +75,14 @@ def fold_events(connection: Connection, events: list[Event], pace: Pace | None =
     soon = datetime.now(UTC) + CLOSING
     todays = {project_id: epoch_us(each.day_start(each.day(soon))) for project_id, each in clocks.items()}
     taken = take_sessions(connection, groups)
-    touched = _past_sessions(list(chain.from_iterable(taken.values())), todays)
+    stored = list(chain.from_iterable(taken.values()))
+    touched = _past_sessions(stored, todays)
     connected: list[Session] = []
     for some in pace.slices(list(groups.items())):
         sessions = [session for key, new in some for session in connect(new, taken.get(key, ()))]
         tally.add_sessions(sessions)
         connected += sessions
-    put_sessions(connection, connected, pace)
+    put_sessions(connection, stored, connected, pace)
     summaries = tally.summaries()
     write_summaries(connection, summaries, pace)
     touched |= _past_sessions(connected, todays)

@@ -1,12 +1,12 @@
 """What a fold writes: sessions anew, and summary rows with their sketches merged."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import accumulate, chain
 from operator import attrgetter
 from struct import Struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection
@@ -24,7 +24,7 @@ from pulse.rollup.copying import (
 )  # fmt: skip
 from pulse.rollup.pace import Pace
 from pulse.rollup.reading import Q
-from pulse.rollup.sessions import COLUMNS, GAP_US, Groups, Session, find_bounds, find_gap
+from pulse.rollup.sessions import CHANGES, COLUMNS, GAP_US, Groups, Place, Session, find_bounds, find_gap
 from pulse.rollup.summaries import SLOT_US, TOTAL, LiveRow, Row, Summaries
 from pulse.storage import heads, sketch
 from pulse.storage.localtime import epoch_us, from_epoch_us
@@ -69,7 +69,7 @@ class Key(NamedTuple):
 
 
 def take_sessions(connection: Connection, groups: Groups) -> dict[tuple[int, int], list[Session]]:
-    """Take the stored sessions that new events may belong to out of the table; return them by project and key."""
+    """Return the stored sessions that new events may belong to, by project and key; `put_sessions` replaces them."""
     times = list(map(_at_us, chain.from_iterable(groups.values())))
     first_us, last_us = min(times), max(times)
     gap_us = find_gap(chain.from_iterable(groups.values()))
@@ -80,10 +80,9 @@ def take_sessions(connection: Connection, groups: Groups) -> dict[tuple[int, int
     }
     near_us, reach_us = last_us - GAP_US, last_us - _REACH_US
     taken: defaultdict[tuple[int, int], list[Session]] = defaultdict(list)
-    places: defaultdict[int, list[str]] = defaultdict(list)
     bounds: dict[tuple[int, int], tuple[int, int]] = {}
     for row in read_rows(connection, Q.read_sessions, {**_list_keys(groups), **span}):
-        partition, place, session = Session.read(row)
+        session = Session.read(row)
         key = session.project_id, session.session_key
         # Near enough to any event there is, for short; else to the events of its key: the statement knows only the
         # times of all keys.
@@ -93,14 +92,8 @@ def take_sessions(connection: Connection, groups: Groups) -> dict[tuple[int, int
             low_us, high_us = bounds[key]
             if session.ended_us < low_us or not low_us - _REACH_US <= session.started_us <= high_us:
                 continue
-        places[partition].append(place)
         session.remember()
         taken[key].append(session)
-    if places:
-        connection.execute(Q.switch_index_scans, {"switch": "off"})
-        for partition, rows in places.items():
-            connection.execute(Q.delete_sessions, {"partition": partition, "rows": array(rows), **span})
-        connection.execute(Q.switch_index_scans, {"switch": "on"})
     return taken
 
 
@@ -118,12 +111,45 @@ def _list_keys(groups: Iterable[tuple[int, int]]) -> dict[str, str]:
     }
 
 
-def put_sessions(connection: Connection, sessions: Sequence[Session], pace: Pace | None = None) -> None:
-    """Insert sessions; those they were made from have been taken away."""
+def put_sessions(
+    connection: Connection, taken: Iterable[Session], sessions: Sequence[Session], pace: Pace | None = None
+) -> None:
+    """Store sessions in place of those they were made from: rows that go on are updated, all others are made anew."""
     rows: list[bytes] = []
+    changes: list[bytes] = []
+    stale = {session.stored for session in taken}
+    kept = set()
     for some in (pace or Pace()).slices(sessions):
-        rows += map(Session.row, some)
+        for session in some:
+            if session.goes_on:
+                changes.append(session.changes())
+                kept.add(session.stored)
+            else:
+                rows.append(session.row())
+    if stale:
+        connection.execute(Q.switch_index_scans, {"switch": "off"})
+        for binds, places in _by_partition(stale - kept):
+            connection.execute(Q.delete_sessions, {**binds, "rows": array(places)})
+        if changes:
+            connection.execute(Q.make_session_stage)
+            insert_rows(connection, "fold_sessions", CHANGES, changes)
+        for binds, _ in _by_partition(kept):
+            connection.execute(Q.update_sessions, binds)
+        connection.execute(Q.switch_index_scans, {"switch": "on"})
     insert_rows(connection, "sessions", COLUMNS, rows)
+
+
+def _by_partition(stored: Iterable[Place | None]) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """Give out each partition with bounds that leave out all others, and the places as items of an array."""
+    places: defaultdict[int, list[Place]] = defaultdict(list)
+    for place in stored:
+        if place is not None:
+            places[place[0]].append(place)
+    for partition, found in places.items():
+        starts = [place[3] for place in found]
+        first_at, last_at = from_epoch_us(min(starts)), from_epoch_us(max(starts))
+        binds = {"partition": partition, "first_at": first_at, "last_at": last_at}
+        yield binds, [f'"({block},{line})"' for _, block, line, *_ in found]
 
 
 def write_summaries(connection: Connection, summaries: Summaries, pace: Pace | None = None) -> None:

@@ -80,8 +80,9 @@ def followed_by_copy(
 ) -> Iterator[None]:
     """Let `copy`, a COPY … FROM STDIN that gets these lines, follow the next statement in that one's transaction.
 
-    The connection's cursors must be of class CopyingCursor. The caller gets no rows of the statement; both fail together.
-    PostgreSQL answers the statement before it asks for the lines: `make_more` makes further ones of what it returned.
+    The connection's cursors must be of class CopyingCursor. The caller gets no rows of the statement; both fail
+    together. PostgreSQL answers the statement before it asks for the lines: `make_more` makes further ones of what it
+    returned.
     """
     driver = cast(Any, connection.connection).driver_connection
     driver.to_copy = copy.encode(), lines, make_more

@@ -220,7 +220,10 @@ def test_a_claim_made_last_week_still_holds(writer: GroupWriter, engine: Engine)
     assert ids(engine) == []
 
 
-def test_of_many_events_those_whose_ids_are_claimed_already_are_left_out(writer: GroupWriter, engine: Engine) -> None:
+def test_of_many_events_those_whose_ids_are_claimed_already_are_left_out(
+    writer: GroupWriter, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pulse.ingest.writer.COPY_GROUP_FROM", 2)
     first, *others = (Accepted(row(event_name=f"{n}").row, client_id=True) for n in range(20))
     unfit = Accepted(row(event_name="a\nb").row, client_id=True)  # no line of COPY
     twice = [Accepted(row(event_name="twice", id=first.row.id).row, client_id=True) for _ in range(2)]
@@ -253,7 +256,7 @@ def test_the_same_id_of_two_projects_is_two_events(writer: GroupWriter, engine: 
 def test_many_with_ids_of_their_own_come_back_from_the_spool(
     writer: GroupWriter, engine: Engine, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = [Accepted(row().row, client_id=True) for _ in range(12)]
+    rows = [*(row() for _ in range(10)), *(Accepted(row().row, client_id=True) for _ in range(3))]
     execute = batches._execute
 
     def lose_the_answer(on: Engine, batch: batches.Batch) -> None:
@@ -304,7 +307,11 @@ def test_a_flood_of_one_project_leaves_room_and_a_turn_for_another(
     assert 2 in set().union(*order[:3])  # the first groups were on their way when it came
 
 
-def test_ids_sent_to_two_workers_at_once_are_stored_once(engine: Engine, config: Config, spool: Spool) -> None:
+@pytest.mark.parametrize("copy_from", [1, 1000])
+def test_ids_sent_to_two_workers_at_once_are_stored_once(
+    engine: Engine, config: Config, spool: Spool, monkeypatch: pytest.MonkeyPatch, copy_from: int
+) -> None:
+    monkeypatch.setattr("pulse.ingest.writer.COPY_GROUP_FROM", copy_from)
     with engine.begin() as connection:
         ensure_development_project(connection)
     engines = [build_engine(config, str(config.database_url), autocommit=True) for _ in range(2)]
