@@ -133,7 +133,9 @@ class Session(msgspec.Struct, gc=False):
     @property
     def goes_on(self) -> bool:
         """Whether its row is there and only later events came: it then is the same but for CHANGES."""
-        return self.stored is not None and self.stored[3:] == (self.started_us, self.first_event_id)
+        if self.stored is None:
+            return False
+        return self.stored[3] == self.started_us and self.stored[4] == self.first_event_id
 
     def changes(self) -> bytes:
         """Return a row of CHANGES, of a session that goes on."""

@@ -114,21 +114,27 @@ def _list_keys(groups: Iterable[tuple[int, int]]) -> dict[str, str]:
 def put_sessions(
     connection: Connection, taken: Iterable[Session], sessions: Sequence[Session], pace: Pace | None = None
 ) -> None:
-    """Store sessions in place of those they were made from: rows that go on are updated, all others are made anew."""
+    """Store sessions in place of those they were made from.
+
+    Rows that go on are updated, all others are made anew. Where few go on, they lie on the newest pages and fill these:
+    then an update spares nothing (3 % more of the fold's time with one in seven).
+    """
     rows: list[bytes] = []
     changes: list[bytes] = []
-    stale = {session.stored for session in taken}
-    kept = set()
+    stored = [session.stored for session in taken]
+    kept: list[Place | None] = []
+    many_go_on = len(stored) * 4 >= len(sessions)
     for some in (pace or Pace()).slices(sessions):
         for session in some:
-            if session.goes_on:
+            if many_go_on and session.goes_on:
                 changes.append(session.changes())
-                kept.add(session.stored)
+                kept.append(session.stored)
             else:
                 rows.append(session.row())
-    if stale:
+    if stored:
         connection.execute(Q.switch_index_scans, {"switch": "off"})
-        for binds, places in _by_partition(stale - kept):
+        gone = set(stored).difference(kept) if len(kept) < len(stored) else ()
+        for binds, places in _by_partition(gone):
             connection.execute(Q.delete_sessions, {**binds, "rows": array(places)})
         if changes:
             connection.execute(Q.make_session_stage)
