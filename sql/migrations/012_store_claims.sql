@@ -1,7 +1,7 @@
 -- As store_events of migration 005, for a group whose events with ids of clients' own follow as lines of COPY: of these
 -- events only the ids come here, `ids[n]` for a project each, none twice. They are claimed as there. Returns null if all
--- of them are, else those that are: the events of the others must not be stored. Such an event takes PostgreSQL 17 µs as
--- JSON and 9 so.
+-- of them are, else those that are: the events of the others must not be stored. Beside 180 events that are copied
+-- anyway, 20 such ones take PostgreSQL 6 to 8 µs less each than as JSON.
 CREATE FUNCTION store_events(
     of_batch bigint, by_writer uuid, event_count integer, plain json, claiming json, projects integer[], ids uuid[]
 ) RETURNS uuid[] LANGUAGE plpgsql AS $$
