@@ -81,7 +81,7 @@ CROSS JOIN LATERAL (
 ) s;
 
 -- name: switch_index_scans
--- 'off' before rows are deleted by place, or the bounds that leave out partitions would make the planner walk an index; 'on' after it.
+-- 'off' before rows are found by place, or the bounds that leave out partitions would make the planner walk an index; 'on' after it.
 SELECT set_config('enable_indexscan', :switch, true), set_config('enable_bitmapscan', :switch, true);
 
 -- name: delete_sessions
@@ -89,6 +89,31 @@ SELECT set_config('enable_indexscan', :switch, true), set_config('enable_bitmaps
 DELETE FROM sessions
 WHERE tableoid = CAST(:partition AS oid) AND ctid = ANY (CAST(:rows AS tid[]))
   AND started_at BETWEEN CAST(:first_at AS timestamptz) AND CAST(:last_at AS timestamptz);
+
+-- name: make_session_stage
+-- What becomes of sessions that go on; made once a connection, emptied at each commit.
+CREATE TEMPORARY TABLE IF NOT EXISTS fold_sessions (
+    partition   oid NOT NULL,
+    place       tid NOT NULL,
+    ended_at    timestamptz NOT NULL,
+    pageviews   integer NOT NULL,
+    events      integer NOT NULL,
+    entry_at    timestamptz,
+    entry_id    uuid,
+    exit_at     timestamptz,
+    exit_id     uuid,
+    entry_path  text,
+    exit_path   text
+) ON COMMIT DELETE ROWS;
+
+-- name: update_sessions
+-- Those of one partition, by where they are. No index holds what changes: where the page has room none is written to.
+UPDATE sessions AS s SET
+    ended_at = n.ended_at, pageviews = n.pageviews, events = n.events, entry_at = n.entry_at, entry_id = n.entry_id,
+    exit_at = n.exit_at, exit_id = n.exit_id, entry_path = n.entry_path, exit_path = n.exit_path
+FROM fold_sessions AS n
+WHERE n.partition = CAST(:partition AS oid) AND s.tableoid = n.partition AND s.ctid = n.place
+  AND s.started_at BETWEEN CAST(:first_at AS timestamptz) AND CAST(:last_at AS timestamptz);
 
 -- name: read_sessions_between
 -- Wire: a project's sessions that began in a time span, in the same columns.
@@ -102,7 +127,7 @@ FROM sessions
 WHERE project_id = :project_id AND started_at >= :start_at AND started_at < :end_at;
 
 -- name: read_daily
--- The rows that exist for some keys; sketches only where visitors are to be added.
+-- Wire: the rows that exist for some keys; sketches only where visitors are to be added.
 SELECT k.project_id, k.day, k.dimension, k.value, CASE WHEN k.load THEN s.visitors END AS visitors
 FROM json_to_recordset(CAST(:keys AS json)) AS k (project_id integer, day date, dimension text, value text, load boolean)
 CROSS JOIN LATERAL (
@@ -121,7 +146,7 @@ CROSS JOIN LATERAL (
 ) s;
 
 -- name: read_hourly
--- The sketches that exist for some hours.
+-- Wire: the sketches that exist for some hours.
 SELECT k.project_id, k.starts_at, s.visitors
 FROM json_to_recordset(CAST(:keys AS json)) AS k (project_id integer, starts_at timestamptz)
 CROSS JOIN LATERAL (
@@ -129,7 +154,7 @@ CROSS JOIN LATERAL (
 ) s;
 
 -- name: read_live
--- The sketches that exist for some slots.
+-- Wire: the sketches that exist for some slots.
 SELECT k.project_id, k.slot_at, k.path, s.visitors
 FROM json_to_recordset(CAST(:keys AS json)) AS k (project_id integer, slot_at timestamptz, path text)
 CROSS JOIN LATERAL (

@@ -28,7 +28,7 @@ from pulse.rollup.reading import Event, read_clocks, share_none, to_events
 from pulse.rollup.reading import Q as FOLD
 from pulse.rollup.requests import request_rebuilds
 from pulse.rollup.sessions import Session, connect, group_events
-from pulse.rollup.writing import put_sessions, take_sessions
+from pulse.rollup.writing import Replaced, put_sessions, take_sessions
 from pulse.storage import segments
 from pulse.storage.localtime import LocalClock, from_epoch_us
 from pulse.storage.sql import load_queries
@@ -183,7 +183,9 @@ def _mend_sessions(connection: Connection, events: list[Event]) -> tuple[list[Se
     taken = take_sessions(connection, events, group_events(events), share_none)
     gone = list(chain.from_iterable(taken.values()))
     made = [session for left in _read_left(connection, gone) for session in connect(left)]
-    put_sessions(connection, map(Session.row, made))
+    replaced = Replaced(gone, len(made))
+    replaced.add(made)
+    put_sessions(connection, replaced)
     return gone, made
 
 

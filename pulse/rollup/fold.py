@@ -25,7 +25,7 @@ from pulse.rollup.reading import (
 )
 from pulse.rollup.sessions import Session, connect, group_events
 from pulse.rollup.tally import Tally
-from pulse.rollup.writing import put_sessions, take_sessions, write_summaries
+from pulse.rollup.writing import Replaced, put_sessions, take_sessions, write_summaries
 from pulse.storage import changes, segments
 from pulse.storage.localtime import epoch_us
 
@@ -90,15 +90,16 @@ def fold_events(
     soon = datetime.now(UTC) + CLOSING
     todays = {project_id: epoch_us(each.day_start(each.day(soon))) for project_id, each in clocks.items()}
     taken = take_sessions(connection, events, groups, share)
-    touched = _past_sessions(list(chain.from_iterable(taken.values())), todays)
-    rows: list[bytes] = []
+    stored = list(chain.from_iterable(taken.values()))
+    touched = _past_sessions(stored, todays)
+    replaced = Replaced(stored, len(groups))
     for some in pace.slices(list(groups.items())):
         # All that is done with sessions is done while they are near to the processor.
         sessions = [session for key, new in some for session in connect(new, taken.get(key, ()))]
         tally.add_sessions(sessions)
         touched |= _past_sessions(sessions, todays)
-        rows += map(Session.row, sessions)
-    put_sessions(connection, rows)
+        replaced.add(sessions)
+    put_sessions(connection, replaced)
     summaries = tally.summaries()
     write_summaries(connection, summaries, pace)
     segments.loosen(connection, touched)

@@ -76,6 +76,6 @@ def first_kept_day(connection: Connection, clock: LocalClock) -> date:
 def _read_sessions(connection: Connection, project_id: int, start: datetime, end: datetime) -> Iterator[Session]:
     span = {"project_id": project_id, "start_at": start, "end_at": end}
     for row in stream_rows(connection, Q.read_sessions_between, span):
-        _, _, session = Session.read(row, share_none)
+        session = Session.read(row, share_none)
         if session.events:
             yield session

@@ -33,6 +33,12 @@ _AFTER_NO_PAGES = slice(_STORED.size + len(_NO_PAGES), None)
 _NEW = Struct(">hiqiqiqi16siqiii?iiii")
 _NEW_PAGES = Struct(">iqi16siqi16s")
 _COUNT = len(COLUMNS)
+# What a session that goes on has new.
+CHANGES = (
+    "partition", "place", "ended_at", "pageviews", "events", "entry_at", "entry_id", "exit_at", "exit_id", "entry_path",
+    "exit_path",
+)  # fmt: skip
+_CHANGED = Struct(">hiIiIHiqiiii")
 _length = Struct(">i")
 
 _in_order = attrgetter("at_us", "id")
@@ -40,6 +46,8 @@ _is_named = attrgetter("client_session")
 
 # Events by project and session key.
 Groups = defaultdict[tuple[int, int], list[Event]]
+# Where a row is: partition, block, line, and the time and id of the event it begins with.
+Place = tuple[int, int, int, int, bytes]
 
 
 class Session(msgspec.Struct, gc=False):
@@ -48,6 +56,7 @@ class Session(msgspec.Struct, gc=False):
     `events` counts every event but engagement; a session without any (its first pageview is still on its way, or
     its tab was left open) is kept, so that what follows can join it, and counts nowhere. Without pageviews there is
     neither an entry nor an exit. `before` are the stored sessions that it was made from, as they had been counted.
+    `stored` is where its row is, if it was read.
     """
 
     session_key: int
@@ -69,6 +78,7 @@ class Session(msgspec.Struct, gc=False):
     place: bytes
     agent: bytes
     before: "tuple[Session, ...]" = ()
+    stored: Place | None = None
 
     @classmethod
     def begin(cls, event: Event) -> "Session":
@@ -87,11 +97,8 @@ class Session(msgspec.Struct, gc=False):
         )  # fmt: skip
 
     @classmethod
-    def read(cls, row: bytes, share: Share) -> "tuple[int, str, Session]":
-        """Return a stored session from a row of block `read_sessions`, and where it is.
-
-        That is its partition, and its place as an item of an array. Text is passed through: 0.8 µs.
-        """
+    def read(cls, row: bytes, share: Share) -> "Session":
+        """Return a stored session from a row of block `read_sessions`; text is passed through: 0.8 µs."""
         (
             partition, block, line, session_key, started_us, ended_us, first_event_id, visitor, project_id,
             client_session, pageviews, events,
@@ -106,11 +113,12 @@ class Session(msgspec.Struct, gc=False):
             paths, origin, place, agent = row[_AFTER_NO_PAGES].split(MARK)
         end = _length.size + max(_length.unpack_from(paths)[0], 0)
         entry_path, exit_path = paths[:end], paths[end:]
-        return partition, f'"({block},{line})"', cls(
-            session_key, started_us + EPOCH_US, ended_us + EPOCH_US, first_event_id, visitor, project_id,
+        started_us += EPOCH_US
+        return cls(
+            session_key, started_us, ended_us + EPOCH_US, first_event_id, visitor, project_id,
             client_session, pageviews, events, entry_us, entry_id, exit_us, exit_id,
             share(entry_path, entry_path), share(exit_path, exit_path), share(origin, origin), share(place, place),
-            share(agent, agent),
+            share(agent, agent), (), (partition, block, line, started_us, first_event_id),
         )  # fmt: skip
 
     def row(self) -> bytes:
@@ -120,12 +128,30 @@ class Session(msgspec.Struct, gc=False):
             16, self.first_event_id, 8, self.visitor, 4, self.project_id, 1, self.client_session, 4, self.pageviews,
             4, self.events,
         )  # fmt: skip
-        pages = _NO_PAGES
-        if self.pageviews:
-            pages = _NEW_PAGES.pack(
-                8, self.entry_us - EPOCH_US, 16, self.entry_id, 8, self.exit_us - EPOCH_US, 16, self.exit_id
-            )
-        return b"".join((head, pages, self.entry_path, self.exit_path, self.origin, self.place, self.agent))
+        return b"".join((head, self._pages(), self.entry_path, self.exit_path, self.origin, self.place, self.agent))
+
+    def _pages(self) -> bytes:
+        if not self.pageviews:
+            return _NO_PAGES
+        return _NEW_PAGES.pack(
+            8, self.entry_us - EPOCH_US, 16, self.entry_id, 8, self.exit_us - EPOCH_US, 16, self.exit_id
+        )
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether its row is there and only later events came: it then is the same but for CHANGES."""
+        if self.stored is None:
+            return False
+        return self.stored[3] == self.started_us and self.stored[4] == self.first_event_id
+
+    def changes(self) -> bytes:
+        """Return a row of CHANGES, of a session that goes on."""
+        assert self.stored is not None
+        partition, block, line, *_ = self.stored
+        head = _CHANGED.pack(
+            len(CHANGES), 4, partition, 6, block, line, 8, self.ended_us - EPOCH_US, 4, self.pageviews, 4, self.events
+        )
+        return b"".join((head, self._pages(), self.entry_path, self.exit_path))
 
     @property
     def bounces(self) -> int:

@@ -29,6 +29,7 @@ STORAGE = {
         "autovacuum_freeze_min_age": "0",
     },
     "sessions": {
+        "fillfactor": "90",
         "autovacuum_vacuum_scale_factor": "0.05",
         "autovacuum_vacuum_insert_scale_factor": "0.05",
         "autovacuum_analyze_scale_factor": "0.02",
