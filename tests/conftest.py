@@ -11,6 +11,7 @@ import psycopg2
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from hypothesis import settings
 from sqlalchemy import Engine
 from werkzeug.test import TestResponse
 
@@ -25,6 +26,10 @@ from tests.running import find_fast_folder
 from tests.valkey import Server
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# How long an example takes depends on the machine, and is no reason to fail.
+settings.register_profile("pulse", deadline=None)
+settings.load_profile("pulse")
 
 
 def _execute(server: embedded.EmbeddedServer, statement: str) -> None:

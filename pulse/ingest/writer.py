@@ -6,6 +6,7 @@ import time
 from collections import Counter, deque
 from datetime import UTC, datetime
 
+import msgspec
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -194,11 +195,17 @@ class GroupWriter:
                 submission.done.set()
 
     def _keep(self, group: list[_Submission]) -> None:
-        if self._away:
-            self._begin_probe()
-            self._keep_in_spool(self._refuse_floods(group))
+        try:
+            if self._away:
+                self._begin_probe()
+                self._keep_in_spool(self._refuse_floods(group))
+                return
+            batch = self._make_batch(group, self._ids.next())
+        except (ValueError, msgspec.EncodeError):
+            if len(group) == 1:
+                raise
+            self._keep_each(group)
             return
-        batch = self._make_batch(group, self._ids.next())
         try:
             batches.store(self._engine, batch)
             self._probe_every_s = PROBE_EVERY_S
@@ -237,6 +244,9 @@ class GroupWriter:
             log.error("PostgreSQL refused %d events: %s", group[0].events, batches.first_line(error))
             group[0].error = Unavailable("The database refused the event.", retry_after_s=60)
             return
+        self._keep_each(group)
+
+    def _keep_each(self, group: list[_Submission]) -> None:
         for submission in group:
             try:
                 self._keep([submission])

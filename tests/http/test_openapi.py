@@ -20,7 +20,7 @@ CHECKS = [status_code_conformance, content_type_conformance, response_schema_con
 
 
 def _try_out(operation: Any, mode: Any, key: str) -> None:
-    @settings(max_examples=8, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=8, database=None, suppress_health_check=list(HealthCheck))
     @given(data())
     def check(data: Any) -> None:
         case = data.draw(operation.as_strategy(generation_mode=mode))

@@ -109,7 +109,7 @@ _JSON = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(st.dictionaries(_TEXT, _JSON, max_size=5), _TEXT, st.booleans())
 def test_whatever_is_accepted_is_stored(
     connection: Connection, custom_data: dict[str, object], name: str, ascii: bool

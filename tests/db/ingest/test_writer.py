@@ -59,8 +59,17 @@ def test_many_with_a_bad_row_are_refused_and_others_stored(writer: GroupWriter, 
     assert ids(engine) == sorted(accepted.row.id for accepted in good)
 
 
-def test_one_bad_row_costs_its_own_request_only(writer: GroupWriter, engine: Engine) -> None:
-    far = datetime.now(UTC) + timedelta(days=4000)  # no partition: PostgreSQL refuses it
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"occurred_at": datetime.now(UTC) + timedelta(days=4000)},  # no partition: PostgreSQL refuses it
+        {"path": "\ud800"},  # can't be sent at all
+    ],
+    ids=["refused", "unsendable"],
+)
+def test_one_bad_row_costs_its_own_request_only(
+    writer: GroupWriter, engine: Engine, fault: dict[str, object]
+) -> None:
     outcomes: dict[str, bool] = {}
 
     def submit(accepted: Accepted) -> None:
@@ -71,7 +80,7 @@ def test_one_bad_row_costs_its_own_request_only(writer: GroupWriter, engine: Eng
             outcomes[accepted.row.id] = False
 
     good = [row() for _ in range(10)]
-    threads = [threading.Thread(target=submit, args=(r,)) for r in [*good[:5], row(occurred_at=far), *good[5:]]]
+    threads = [threading.Thread(target=submit, args=(r,)) for r in [*good[:5], row(**fault), *good[5:]]]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -105,7 +105,7 @@ def _history(
     return history
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(TURNS), st.lists(people, min_size=1, max_size=4), st.lists(acts, min_size=1, max_size=25),
     st.sampled_from([1, 7, 10_000]), st.booleans(), st.sampled_from([None, 1, 3]),
@@ -140,7 +140,7 @@ def test_every_history_folds_to_its_recount(
     check_spans(shared, events, zones)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(people, min_size=1, max_size=4), st.lists(acts, min_size=1, max_size=25), st.sampled_from([1, 10_000]))
 def test_what_is_live_folds_to_its_recount(engine: Engine, who: list[Any], what: list[Any], max_events: int) -> None:
     # Hours that are too old to be live, and some that are to come, belong to it.

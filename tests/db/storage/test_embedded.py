@@ -26,9 +26,10 @@ def test_a_folder_that_no_server_used_has_none(elsewhere: EmbeddedServer) -> Non
     assert not embedded.is_running(elsewhere)
 
 
-@pytest.mark.parametrize("left", ["", "torn", "999999999\n/data\n", f"{os.getpid()}\n/data\n"])
+@pytest.mark.parametrize("left", ["", "torn", "999999999\n/data\n", "{ours}\n/data\n"])
 def test_what_a_killed_server_leaves_is_no_server(elsewhere: EmbeddedServer, left: str) -> None:
-    (elsewhere.data_dir / "postmaster.pid").write_text(left)  # the last one: its number is another program's now
+    # The last one: its number is another program's now.
+    (elsewhere.data_dir / "postmaster.pid").write_text(left.format(ours=os.getpid()))
     assert not embedded.is_running(elsewhere)
 
 

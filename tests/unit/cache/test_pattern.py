@@ -15,7 +15,7 @@ def client(valkey_server: str) -> redis.Redis:
     return redis.Redis.from_url(valkey_server)
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=1500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 # The cache takes no empty key, the one that Redis lets `**` not match.
 @given(pattern=st.text(ALPHABET, max_size=8), key=st.text(ALPHABET, min_size=1, max_size=8))
 def test_any_pattern_accepts_what_redis_accepts(client: redis.Redis, pattern: str, key: str) -> None:

@@ -149,7 +149,7 @@ def harm(path: Path, kind: str, value: object, seed: random.Random) -> bool:
     return is_changed
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(st.integers(1, 6), st.dictionaries(st.integers(0, 5), _HARM, max_size=6), st.integers(), st.integers(0, 6))
 def test_whatever_happens_to_files_only_their_own_batches_are_lost(
     count: int, harms: dict[int, tuple[str, object]], seed: int, stop_after: int

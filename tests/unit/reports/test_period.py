@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pulse.errors import Invalid
@@ -106,7 +106,6 @@ def test_hours_of_a_day_the_clocks_change(zone: str, day: date, hours: int, arou
     assert labels[at : at + 2] == [f"{day}T{wanted}" for wanted in around]
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(ZONES),
     st.dates(date(2015, 1, 1), date(2035, 1, 1)),

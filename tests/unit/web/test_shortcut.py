@@ -75,7 +75,7 @@ HEADS = st.tuples(
 
 
 @given(HEADS)
-@hypothesis_settings(max_examples=400, deadline=None)
+@hypothesis_settings(max_examples=400)
 def test_whatever_it_takes_gunicorn_reads_alike(head: tuple[list[str], list[tuple[int, int, str]]]) -> None:
     lines, edits = head
     text = "\r\n".join([USUAL.partition("\r\n")[0], "Content-Length: 2", *lines, "", "{}"])
