@@ -5,16 +5,8 @@ SELECT store_events(
     :batch_id, CAST(:writer AS uuid), :events, CAST(:plain AS json), CAST(:claiming AS json)
 );
 
--- name: store_claims
--- The same where events whose ids are to be claimed follow as lines; returns which ids were, null if all; migration 012_store_claims.sql.
--- does: INSERT INTO events, event_ids, ingest_batches
-SELECT store_events(
-    :batch_id, CAST(:writer AS uuid), :events, CAST(:plain AS json), CAST(:claiming AS json),
-    CAST(:projects AS integer[]), CAST(:ids AS uuid[])
-);
-
 -- name: copy_events
--- Rows of the group just named, as lines; follows `store` or `store_claims` in the same transaction.
+-- Rows of the group just named, as lines; follows `store` in the same transaction.
 COPY events (
     batch_id, occurred_at, visitor, session_key, id, project_id, client_session, event_type, channel, device,
     engagement_ms, screen_width, screen_height, viewport_width, viewport_height, event_name, hostname, path,

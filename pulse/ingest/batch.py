@@ -41,19 +41,11 @@ _TRIES = 3
 _QUICK_S = 1.0
 
 
-class Claims(msgspec.Struct, gc=False):
-    """Events with ids that their clients chose, none of them twice, as lines of `lines_of`."""
-
-    projects: list[int]
-    ids: list[str]
-    lines: bytes
-
-
 class Batch(msgspec.Struct, gc=False):
     """A group commit: `rows` are a JSON array of event rows; `claiming` are those with an id that its client chose.
 
-    Rows that come in numbers are `lines` of COPY instead, each after the batch's id, or `claims`. Any of the four is
-    empty when there are none; a spool holds no `claims`. (`id`, `writer`) makes storing it idempotent.
+    Rows that come in numbers are `lines` of COPY instead, each after the batch's id. Any of the three is empty when
+    there are none. (`id`, `writer`) makes storing it idempotent.
     """
 
     id: int
@@ -62,7 +54,6 @@ class Batch(msgspec.Struct, gc=False):
     rows: str = ""
     claiming: str = ""
     lines: bytes = b""
-    claims: Claims | None = None
 
 
 class BatchIds:
@@ -134,40 +125,20 @@ def split(batch: Batch) -> list[Batch]:
 
 
 def parameters_of(batch: Batch) -> dict[str, Any]:
-    """Return what the statement `store` takes, or `store_claims` for a batch with claims."""
-    parameters = {
+    """Return what the statement `store` takes."""
+    return {
         "batch_id": batch.id, "writer": batch.writer, "events": batch.events,
         "plain": batch.rows or None, "claiming": batch.claiming or None,
     }  # fmt: skip
-    if batch.claims:
-        parameters["projects"] = f"{{{','.join(map(str, batch.claims.projects))}}}"
-        parameters["ids"] = f"{{{','.join(batch.claims.ids)}}}"
-    return parameters
 
 
 def _execute(engine: Engine, batch: Batch) -> None:
     with engine.begin() as connection:
-        if claims := batch.claims:
-
-            def claimed_lines(claimed: str | None) -> bytes:
-                return join_lines(batch.id, [_claimed_lines(claims, claimed)])
-
-            with followed_by_copy(connection, _COPY, batch.lines, claimed_lines):
-                connection.execute(Q.store_claims, parameters_of(batch))
-        elif batch.lines:
+        if batch.lines:
             with followed_by_copy(connection, _COPY, batch.lines):
                 connection.execute(Q.store, parameters_of(batch))
         else:
             connection.execute(Q.store, parameters_of(batch))
-
-
-def _claimed_lines(claims: Claims, claimed: str | None) -> bytes:
-    """Return the lines of those whose ids stand in a PostgreSQL array, of all for None."""
-    if claimed is None:
-        return claims.lines
-    ids = set(claimed[1:-1].split(","))
-    lines = claims.lines.splitlines(keepends=True)
-    return b"".join(line for line, each in zip(lines, claims.ids, strict=True) if each in ids)
 
 
 def is_stored(engine: Engine, batch: Batch) -> bool:
@@ -197,9 +168,9 @@ def first_line(error: DBAPIError) -> str:
     return str(error.orig).strip().partition("\n")[0]
 
 
-def join_rows(rows: list[EventRow]) -> str:
-    """Return rows as one JSON array, empty text when there are none."""
-    return encode(rows).decode() if rows else ""
+def join_rows(rows: list[str]) -> str:
+    """Return encoded rows as one JSON array, empty text when there are none."""
+    return f"[{','.join(rows)}]" if rows else ""
 
 
 def lines_of(rows: list[EventRow]) -> tuple[bytes, list[EventRow]]:
@@ -216,16 +187,6 @@ def lines_of(rows: list[EventRow]) -> tuple[bytes, list[EventRow]]:
         else:
             fit.append(line + b"\n")
     return b"".join(fit), unfit
-
-
-def claims_of(rows: list[EventRow]) -> tuple[Claims | None, list[EventRow]]:
-    """Return rows whose ids are to be claimed as claims, and those of them that have to go as JSON."""
-    first = {row.id: row for row in reversed(rows)}
-    lines, unfit = lines_of(list(first.values()))
-    for row in unfit:
-        del first[row.id]
-    rest = [row for row in rows if first.get(row.id) is not row]
-    return Claims([row.project_id for row in first.values()], list(first), lines) if first else None, rest
 
 
 def _values_of(row: EventRow) -> tuple[Any, ...]:

@@ -6,7 +6,6 @@ import time
 from collections import Counter, deque
 from datetime import UTC, datetime
 
-import msgspec
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -39,25 +38,21 @@ DROPS_EVERY_S = 1.0
 
 # From so many events of one request on they are copied: what that saves is reckoned to pay for a second round trip.
 COPY_FROM = 10
-# What came event by event is copied along with these, or where there is so much of it: 20 events with ids of clients'
-# own take PostgreSQL 44 µs less so, and the second round trip and the claims Python 68 more; with 40 it is 99 and 64.
-COPY_GROUP_FROM = 40
 
 
 class _Submission:
-    """The rows of one request, with the outcome its caller waits for.
-
-    Many rows are `lines` already, so that the writer is not held up; how a few are sent depends on their group.
-    """
+    """The encoded rows of one request, with the outcome its caller waits for; see Batch for the three kinds."""
 
     __slots__ = ("claiming", "done", "error", "events", "lines", "project_id", "rows")
 
     def __init__(self, accepted: list[Accepted]) -> None:
-        self.rows = [each.row for each in accepted if not each.client_id]
-        self.claiming = [each.row for each in accepted if each.client_id]
+        rows = [each.row for each in accepted if not each.client_id]
+        claiming = [each.row for each in accepted if each.client_id]
         self.lines = b""
-        if len(self.rows) >= COPY_FROM:
-            self.lines, self.rows = batches.lines_of(self.rows)
+        if len(rows) >= COPY_FROM:
+            self.lines, rows = batches.lines_of(rows)
+        self.rows = [batches.encode(row).decode() for row in rows]
+        self.claiming = [batches.encode(row).decode() for row in claiming]
         self.project_id = accepted[0].row.project_id
         self.events = len(accepted)
         self.done = threading.Event()
@@ -65,7 +60,7 @@ class _Submission:
 
     def size_bytes(self) -> int:
         """Return what the rows take in a spool file."""
-        return sum(len(batches.encode(row)) for row in self.rows + self.claiming) + len(self.lines)
+        return sum(len(row.encode()) for row in self.rows + self.claiming) + len(self.lines)
 
 
 class _Queue(deque[_Submission]):
@@ -195,17 +190,11 @@ class GroupWriter:
                 submission.done.set()
 
     def _keep(self, group: list[_Submission]) -> None:
-        try:
-            if self._away:
-                self._begin_probe()
-                self._keep_in_spool(self._refuse_floods(group))
-                return
-            batch = self._make_batch(group, self._ids.next())
-        except (ValueError, msgspec.EncodeError):
-            if len(group) == 1:
-                raise
-            self._keep_each(group)
+        if self._away:
+            self._begin_probe()
+            self._keep_in_spool(self._refuse_floods(group))
             return
+        batch = self._make_batch(group)
         try:
             batches.store(self._engine, batch)
             self._probe_every_s = PROBE_EVERY_S
@@ -235,8 +224,7 @@ class GroupWriter:
 
     def _keep_in_spool(self, group: list[_Submission], batch: Batch | None = None) -> None:
         if group:
-            batch_id = batch.id if batch else self._ids.next()
-            self._spool.append(self._make_batch(group, batch_id, has_claims=False), _sizes_of(group))
+            self._spool.append(batch or self._make_batch(group), _sizes_of(group))
 
     def _keep_apart(self, group: list[_Submission], error: DBAPIError) -> None:
         """Store each request's rows by themselves, so that one bad row costs only its own request."""
@@ -244,28 +232,20 @@ class GroupWriter:
             log.error("PostgreSQL refused %d events: %s", group[0].events, batches.first_line(error))
             group[0].error = Unavailable("The database refused the event.", retry_after_s=60)
             return
-        self._keep_each(group)
-
-    def _keep_each(self, group: list[_Submission]) -> None:
         for submission in group:
             try:
                 self._keep([submission])
             except BaseException as fault:  # noqa: BLE001 - see _finish; others of the group may be stored already
                 submission.error = _refusal_of(fault)
 
-    def _make_batch(self, group: list[_Submission], batch_id: int, has_claims: bool = True) -> Batch:
+    def _make_batch(self, group: list[_Submission]) -> Batch:
         rows = [row for submission in group for row in submission.rows]
         claiming = [row for submission in group for row in submission.claiming]
         blocks = [submission.lines for submission in group if submission.lines]
-        events = sum(submission.events for submission in group)
-        claims = None
-        if has_claims and (blocks or events >= COPY_GROUP_FROM):
-            more, rows = batches.lines_of(rows)
-            blocks.append(more)
-            claims, claiming = batches.claims_of(claiming)
+        batch_id = self._ids.next()
         return Batch(
-            batch_id, self._ids.writer, events, batches.join_rows(rows), batches.join_rows(claiming),
-            batches.join_lines(batch_id, blocks), claims,
+            batch_id, self._ids.writer, sum(submission.events for submission in group),
+            batches.join_rows(rows), batches.join_rows(claiming), batches.join_lines(batch_id, blocks),
         )  # fmt: skip
 
     def _go_away(self, error: Exception, may_be_there: bool = False) -> None:

@@ -6,9 +6,9 @@ PostgreSQL carries out as one transaction: two round trips in all, for a connect
 """
 
 import ctypes
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import psycopg2
 from psycopg2 import _psycopg, errors, extensions
@@ -18,12 +18,9 @@ from pulse.storage.patience import wait_for
 
 # Values of libpq's ExecStatusType and ConnStatusType, and the field of a message that holds its SQLSTATE (libpq-fe.h,
 # postgres_ext.h).
-_TUPLES_OK, _COPY_IN, _BAD_RESPONSE, _FATAL_ERROR = 2, 4, 5, 7
+_COPY_IN, _BAD_RESPONSE, _FATAL_ERROR = 4, 5, 7
 _CONNECTION_BAD = 1
 _SQLSTATE = ord("C")
-
-# Makes lines of what the statement returned: its one row's one value, as text.
-MakeLines: TypeAlias = Callable[[str | None], bytes]
 
 # Symbols are looked for in what the module was linked with as well: in its libpq, and no other.
 _libpq = ctypes.CDLL(_psycopg.__file__)
@@ -48,8 +45,6 @@ _message_of_connection = _declare("PQerrorMessage", _text)
 _status_of = _declare("PQresultStatus", _int)
 _message_of = _declare("PQresultErrorMessage", _text)
 _field_of = _declare("PQresultErrorField", _text, _int)
-_is_null = _declare("PQgetisnull", _int, _int, _int)
-_value_of = _declare("PQgetvalue", _text, _int, _int)
 _clear = _declare("PQclear", None)
 
 
@@ -63,10 +58,10 @@ class CopyingCursor(extensions.cursor):
         if prepared is None:
             super().execute(query, vars)
             return
-        copy, lines, make_more = prepared
+        copy, lines = prepared
         connection.to_copy = None
         try:
-            _run(connection, self.mogrify(query, vars) + b";" + copy, lines, make_more)
+            _run(connection, self.mogrify(query, vars) + b";" + copy, lines)
         except BaseException as error:
             was_refused = isinstance(error, psycopg2.Error) and error.pgcode is not None
             if not was_refused or _status_of_connection(connection.pgconn_ptr) == _CONNECTION_BAD:
@@ -75,42 +70,32 @@ class CopyingCursor(extensions.cursor):
 
 
 @contextmanager
-def followed_by_copy(
-    connection: Connection, copy: str, lines: bytes, make_more: MakeLines | None = None
-) -> Iterator[None]:
+def followed_by_copy(connection: Connection, copy: str, lines: bytes) -> Iterator[None]:
     """Let `copy`, a COPY … FROM STDIN that gets these lines, follow the next statement in that one's transaction.
 
-    The connection's cursors must be of class CopyingCursor. The caller gets no rows of the statement; both fail
-    together. PostgreSQL answers the statement before it asks for the lines: `make_more` makes further ones of what it
-    returned.
+    The connection's cursors must be of class CopyingCursor. The statement returns no rows; both fail together.
     """
     driver = cast(Any, connection.connection).driver_connection
-    driver.to_copy = copy.encode(), lines, make_more
+    driver.to_copy = copy.encode(), lines
     try:
         yield
     finally:
         driver.to_copy = None
 
 
-def _run(connection: Any, query: bytes, lines: bytes, make_more: MakeLines | None) -> None:
+def _run(connection: Any, query: bytes, lines: bytes) -> None:
     pointer = connection.pgconn_ptr
     if not _send_query(pointer, query):
         raise _broken(pointer)
     error: psycopg2.Error | None = None
-    returned: str | None = None
     _send_all(connection, pointer)
     while result := _next_result(connection, pointer):
         status = _status_of(result)
         if status in (_BAD_RESPONSE, _FATAL_ERROR):
             error = _error_of(result)
-        elif status == _TUPLES_OK and not _is_null(result, 0, 0):
-            returned = _value_of(result, 0, 0).decode()
         _clear(result)
         if status == _COPY_IN:
             _send_lines(connection, pointer, lines)
-            if make_more is not None:
-                _send_lines(connection, pointer, make_more(returned))
-            _end_lines(connection, pointer)
     if error is not None:
         raise error
 
@@ -119,12 +104,7 @@ def _send_lines(connection: Any, pointer: int, lines: bytes) -> None:
     """Hand all lines to libpq, which keeps what the socket does not take yet."""
     while (taken := _put_data(pointer, lines, len(lines))) == 0:
         _send_all(connection, pointer)
-    if taken < 0:
-        raise _broken(pointer)
-
-
-def _end_lines(connection: Any, pointer: int) -> None:
-    if _put_end(pointer, None) < 0:
+    if taken < 0 or _put_end(pointer, None) < 0:
         raise _broken(pointer)
     _send_all(connection, pointer)
 

@@ -63,7 +63,7 @@ def test_autovacuum_is_given_the_lower_priority(engine: Engine) -> None:
 
 def test_a_worker_that_stands_by_replays_the_spool_of_its_own_node(engine: Engine, config: Config) -> None:
     numbers, accepted = batches.BatchIds(), row()
-    rows = batches.join_rows([accepted.row])
+    rows = batches.join_rows([batches.encode(accepted.row).decode()])
     Spool(config.data_dir / "spool").append(batches.Batch(numbers.next(), numbers.writer, 1, rows), {1: len(rows)})
     settings = {"DATABASE_URL": str(config.database_url), "PULSE_DATA_DIR": str(config.data_dir)}
     with engine.connect() as leader:

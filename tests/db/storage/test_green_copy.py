@@ -39,14 +39,6 @@ def test_statement_and_lines_are_stored_together(connection: Connection) -> None
     assert stored(connection) == ["100 %", "alone", "it's", "one", "two"]
 
 
-def test_further_lines_are_made_of_what_the_statement_returned(connection: Connection) -> None:
-    for value in ("'one'", "NULL"):
-        with followed_by_copy(connection, COPY, b"before\n", lambda returned: b"" if returned is None else b"two\n"):
-            connection.execute(text(f"SELECT {value}"))
-        assert stored(connection) == (["before", "two"] if value != "NULL" else ["before"])
-        connection.execute(text("TRUNCATE copied"))
-
-
 @pytest.mark.parametrize(("line", "lines"), [("there", b"new\n"), ("new", b"there\n"), ("new", b"same\nsame\n")])
 def test_they_fail_together_and_the_connection_goes_on(connection: Connection, line: str, lines: bytes) -> None:
     insert(connection, "there", b"one\n")
