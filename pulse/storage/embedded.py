@@ -24,6 +24,8 @@ log = logging.getLogger("pulse.embedded")
 SYSTEM_USER = "pulse-postgres"
 START_TIMEOUT_S = 120
 _READY = "pulse.ready"  # written when initdb has finished: PG_VERSION appears long before
+# What a start says while processes of a killed server are still there.
+_HELD = ("still in use", "lock file", "is another postmaster", "starting up")
 _SOCKET_PATH_MAX_BYTES = 100  # sun_path holds 104 (macOS) or 108 (Linux) bytes, the file name included
 
 
@@ -94,14 +96,17 @@ def ensure_running(server: EmbeddedServer) -> bool:
     if is_running(server):
         return False
     deadline = time.monotonic() + START_TIMEOUT_S
+    start_log = server.data_dir / "start.log"
     while True:
+        known_bytes = start_log.stat().st_size if start_log.exists() else 0
         started = _run(server, "pg_ctl", "-D", server.data_dir, "-w", "-t", str(START_TIMEOUT_S), "-s",
-                       "-l", server.data_dir / "start.log", "start", check=False)  # fmt: skip
+                       "-l", start_log, "start", check=False)  # fmt: skip
         if started.returncode == 0:
             break
+        said = start_log.read_bytes()[known_bytes:].decode(errors="replace") if start_log.exists() else ""
         # Backends of a killed postmaster hold its shared memory for a moment; PostgreSQL refuses to start until then.
-        if time.monotonic() > deadline or not _is_held(server):
-            raise ConfigError(f"The embedded PostgreSQL did not start:\n{_tail(server)}")
+        if time.monotonic() > deadline or not any(sign in said for sign in _HELD):
+            raise ConfigError(f"The embedded PostgreSQL did not start:\n{said}{_tail(server)}")
         time.sleep(0.2)
     _create_database(server)
     return True
@@ -127,14 +132,10 @@ def stop(server: EmbeddedServer) -> None:
         _run(server, "pg_ctl", "-D", server.data_dir, "-m", "fast", "-w", "-t", "60", "-s", "stop", check=False)
 
 
-def _is_held(server: EmbeddedServer) -> bool:
-    text = _tail(server)
-    return any(sign in text for sign in ("still in use", "lock file", "is another postmaster", "starting up"))
-
-
 def _tail(server: EmbeddedServer) -> str:
-    logs = [server.data_dir / "start.log", *sorted((server.data_dir / "log").glob("*.log"))[-1:]]
-    text = "".join(path.read_text(errors="replace")[-2000:] for path in logs if path.exists())
+    """Return the end of what the server wrote once it was under way."""
+    logs = sorted((server.data_dir / "log").glob("*.log"))[-1:]
+    text = "".join(path.read_text(errors="replace")[-2000:] for path in logs)
     return "\n".join(text.splitlines()[-15:])
 
 

@@ -1,15 +1,22 @@
 """The PostgreSQL that comes along: whether it runs is read from what it leaves in its folder."""
 
+import contextlib
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from pathlib import Path
 
+import psutil
+import psycopg2
 import pytest
 
 from pulse.storage import embedded
 from pulse.storage.embedded import EmbeddedServer
+from tests.running import find_fast_folder, wait_until
 
 
 def test_a_server_runs_until_it_is_stopped(server: EmbeddedServer) -> None:
@@ -45,3 +52,31 @@ def test_a_killed_server_that_nobody_has_waited_for_does_not_run(elsewhere: Embe
         assert not embedded.is_running(elsewhere)
     finally:
         child.communicate()
+
+
+def test_a_killed_server_starts_again_when_the_last_of_its_processes_have_ended() -> None:
+    with tempfile.TemporaryDirectory(prefix="pulse-test-", dir=find_fast_folder()) as folder:
+        Path(folder).chmod(0o711)  # the server's own user must pass through
+        server = embedded.locate(Path(folder) / "var")
+        embedded.ensure_running(server)
+        try:
+            for _ in range(20):  # it has a lot to say by then
+                with contextlib.suppress(psycopg2.OperationalError):
+                    psycopg2.connect(host=str(server.socket_dir), user="pulse", dbname="nowhere")
+            session = psycopg2.connect(host=str(server.socket_dir), user="pulse", dbname="pulse")
+            busy = threading.Thread(target=_count, args=(session,))
+            busy.start()
+            process = psutil.Process(session.info.backend_pid)
+            wait_until(lambda: process.cpu_times().user > 0.1, 10)
+            os.kill(int((server.data_dir / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+            wait_until(lambda: not embedded.is_running(server), 10)
+            assert embedded.ensure_running(server) and embedded.is_running(server)
+            busy.join()
+        finally:
+            embedded.stop(server)
+
+
+def _count(session: "psycopg2.extensions.connection") -> None:
+    """Keep a process of the server at work for a second or two; it notices that it is alone when it is done."""
+    with contextlib.suppress(psycopg2.Error):
+        session.cursor().execute("SELECT count(*) FROM generate_series(1, 6000000)")
