@@ -1,4 +1,4 @@
-"""What a fold writes: sessions anew, and summary rows with their sketches merged."""
+"""What a fold writes: sessions in place of those they were made from, and summary rows with their sketches merged."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
