@@ -2,6 +2,9 @@
 
 A worker that is busy leaves requests in their sockets. A clock that starts when Python takes one up does not see that
 wait, which is most of a tail; the client does. The kernel's time stamp of the bytes costs 1.5 µs a request.
+
+It is asked for once, at the socket that listens: connections inherit it, also for what a client sends before a worker
+accepts it. Linux begins to stamp when the first socket asks for it, some milliseconds later where processors are busy.
 """
 
 import socket
@@ -16,6 +19,7 @@ from gunicorn.http.unreader import SocketUnreader
 
 # <asm-generic/socket.h>: SO_TIMESTAMPNS, which is the type of the stamp as well; the socket module lacks it.
 _STAMPS = 35
+_CAN_STAMP = sys.platform == "linux"
 _stamp = struct.Struct("@ll")  # struct timespec
 _ROOM = socket.CMSG_SPACE(_stamp.size)
 # What seems to be older comes of a clock that was set.
@@ -30,6 +34,12 @@ SLOWEST_BYTES_PER_S = 4096
 _arrived: ContextVar[bytes | None] = ContextVar("pulse_arrived", default=None)
 
 
+def stamp_connections(listener: socket.socket) -> None:
+    """Have the kernel stamp what arrives in the connections that this socket accepts."""
+    if _CAN_STAMP:
+        listener.setsockopt(socket.SOL_SOCKET, _STAMPS, 1)
+
+
 class StampingUnreader(SocketUnreader):  # type: ignore[misc]
     """Gunicorn's reader of a connection, which remembers when what it read last had arrived, and loses patience.
 
@@ -38,13 +48,11 @@ class StampingUnreader(SocketUnreader):  # type: ignore[misc]
 
     def __init__(self, sock: Any, max_chunk: int = 8192) -> None:
         super().__init__(sock, max_chunk)
-        self._stamps = sys.platform == "linux" and not isinstance(sock, ssl.SSLSocket)
+        self._stamps = _CAN_STAMP and not isinstance(sock, ssl.SSLSocket)
         self._patience_s: float | None = None
         self.begun_at = 0.0
         self.is_waiting = False
         self.is_given_up = False
-        if self._stamps:
-            sock.setsockopt(socket.SOL_SOCKET, _STAMPS, 1)
 
     def begin(self) -> None:
         """Wait for the rest of a request only as long as it may take; what is done meanwhile does not count."""

@@ -24,7 +24,7 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from pulse.errors import RequestTimeout
 from pulse.web import gunicorn_answers, shortcut
-from pulse.web.arrival import StampingUnreader
+from pulse.web.arrival import StampingUnreader, stamp_connections
 from pulse.web.http import UNREAD
 from pulse.web.shortcut import Call, Shortcut
 from pulse.web.tracking import REFUSAL, TrackingFirst
@@ -57,6 +57,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def init_process(self) -> None:
         """Take up connections in our way; say of last answers that they are."""
+        for listener in self.sockets:
+            stamp_connections(listener.sock)
         http.RequestParser = partial(Connection, self)
         gunicorn_answers.SingleWriteResponse.is_stopping = staticmethod(lambda: not self.alive)
         super().init_process()

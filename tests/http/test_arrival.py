@@ -9,7 +9,7 @@ from time import perf_counter
 import pytest
 
 from pulse.web import arrival
-from pulse.web.arrival import StampingUnreader, started_at
+from pulse.web.arrival import StampingUnreader, stamp_connections, started_at
 from tests.running import wait_until
 
 WAIT_S = 0.05
@@ -18,10 +18,12 @@ WAIT_S = 0.05
 @pytest.fixture
 def connection() -> Iterator[tuple[socket.socket, StampingUnreader]]:
     """A client's socket, and the reader of the server's side."""
-    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as client:
-        server, _ = listener.accept()
-        with server:
-            yield client, StampingUnreader(server)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        stamp_connections(listener)
+        with socket.create_connection(listener.getsockname()) as client:
+            server, _ = listener.accept()
+            with server:
+                yield client, StampingUnreader(server)
     arrival._arrived.set(None)
 
 

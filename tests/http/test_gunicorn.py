@@ -206,15 +206,23 @@ def test_tracking_takes_the_shortcut(service: RunningService) -> None:
         ),
     ],
 )
-def test_the_wait_for_a_busy_worker_counts(service: RunningService, route: str, request_text: str) -> None:
-    """As the client sees it: what lies in the socket meanwhile waits as well."""
+@pytest.mark.parametrize("is_accepted", [True, False])
+def test_the_wait_for_a_busy_worker_counts(
+    service: RunningService, route: str, request_text: str, is_accepted: bool
+) -> None:
+    """As the client sees it: what lies in the socket meanwhile waits as well, and so does a new connection."""
     urllib.request.urlopen(urllib.request.Request(f"{service.url}/api/v1/performance/reset", method="POST")).close()
     worker = service.processes("web-worker")[0]
-    with socket.create_connection(("127.0.0.1", service.port), timeout=10) as connection:
-        connection.sendall(request_text.encode())
-        assert b" 200 OK" in connection.recv(65536)
+    with socket.socket() as connection:
+        connection.settimeout(10)
+        if is_accepted:  # an answer shows that it is
+            connection.connect(("127.0.0.1", service.port))
+            connection.sendall(request_text.encode())
+            assert b" 200 OK" in connection.recv(65536)
         worker.suspend()
         try:
+            if not is_accepted:
+                connection.connect(("127.0.0.1", service.port))
             connection.sendall(request_text.encode())
             time.sleep(BUSY_S)
         finally:
