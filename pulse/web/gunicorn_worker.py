@@ -6,6 +6,7 @@ request in work and waits `graceful_timeout` for it. And when connections run sh
 it waiting for longest: gunicorn's would take no other until one of them ends by itself.
 """
 
+import os
 import socket
 from contextlib import nullcontext, suppress
 from functools import partial
@@ -94,8 +95,16 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self.alive = False
 
     def notify(self) -> None:
-        """Tell gunicorn that this worker lives, as it does every second; let go of connections idle for too long."""
-        super().notify()
+        """Tell gunicorn that this worker lives, as it does every second; let go of connections idle for too long.
+
+        When gunicorn's master is gone the worker stops as if it had been told to: gunicorn's own would exit at once,
+        with requests unanswered and, until its last group is stored, others refused.
+        """
+        if os.getppid() == self.ppid:
+            super().notify()
+        elif self.alive:
+            self.log.warning("The master is gone: this worker stops")
+            self.alive = False
         since = monotonic() - (self.cfg.keepalive if self.alive else IDLE_S)
         for connection in list(self.connections.values()):
             connection.close_if_waiting(since)

@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from tests.running import RunningService, run_service, wait_until
@@ -234,7 +235,10 @@ def test_the_wait_for_a_busy_worker_counts(
     assert float(found["p99"].removesuffix("ms")) >= BUSY_S * 1000
 
 
-def test_a_worker_that_stops_closes_idle_connections_and_answers_the_others(service: RunningService) -> None:
+@pytest.mark.parametrize("reason", ["it is told to", "the master is killed"])
+def test_a_worker_that_stops_closes_idle_connections_and_answers_the_others(
+    service: RunningService, reason: str
+) -> None:
     logged = len(service.log.read_text())
     worker = service.processes("web-worker")[0]
     connections = [socket.create_connection(("127.0.0.1", service.port), timeout=60) for _ in range(4)]
@@ -248,11 +252,14 @@ def test_a_worker_that_stops_closes_idle_connections_and_answers_the_others(serv
         refused.sendall(head.replace("test_api_key", "unknown").encode())
         assert b" 401 " in refused.recv(65536)
         refused.sendall(EVENT[:20].encode())  # what an answered request still sends is no request that has begun
-        worker.terminate()
+        if reason == "it is told to":
+            worker.terminate()
+        else:
+            service.kill("web")
         assert kept.recv(65536) == silent.recv(65536) == refused.recv(65536) == b""
         begun.sendall(EVENT[20:].encode())
         answer = begun.recv(65536)
         assert b" 200 OK" in answer and b"Connection: close" in answer
-    wait_until(lambda: worker.pid not in [found.pid for found in service.processes("web-worker")], 15)
+    wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, 15)
     assert "ERROR" not in service.log.read_text()[logged:]
     service.await_ready()
