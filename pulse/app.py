@@ -11,11 +11,12 @@ from sqlalchemy.exc import DBAPIError
 
 from pulse.cache import cache
 from pulse.config import Config, load_config
-from pulse.errors import ConfigError
+from pulse.errors import ConfigError, Unavailable
 from pulse.ingest import geo
+from pulse.ingest.local_copy import LocalCopy
 from pulse.ingest.rates import Rates
 from pulse.ingest.spool import Spool
-from pulse.ingest.visitor import Identity, SaltStore
+from pulse.ingest.visitor import Identity, SaltStore, load_identity
 from pulse.ingest.writer import GroupWriter
 from pulse.logs import set_up_logging
 from pulse.monitor import nodes, recorder, shared
@@ -23,7 +24,7 @@ from pulse.monitor.snapshot import CacheSide
 from pulse.storage import embedded
 from pulse.storage.engine import Database, build_engine
 from pulse.storage.pool import start_reaper
-from pulse.storage.projects import NO_ADMINISTRATOR, count_administrators, get_secret
+from pulse.storage.projects import COOKIES, NO_ADMINISTRATOR, count_administrators, get_secret
 from pulse.web import (
     analytics,
     arrival,
@@ -58,7 +59,8 @@ SALT_REFRESH_S = 1800
 def create_app(config: Config | None = None) -> Flask:
     """Build the web application; it expects a migrated database.
 
-    Raises ConfigError, and Unavailable while PostgreSQL is away.
+    While PostgreSQL is away it begins with what this machine keeps of it. Raises ConfigError, and Unavailable where
+    nothing is kept.
     """
     config = config or load_config()
     set_up_logging(config, request_id)
@@ -71,18 +73,17 @@ def create_app(config: Config | None = None) -> Flask:
         statement_timeout_ms=INGEST_TIMEOUT_MS,
         autocommit=True,
     )
-    salts = SaltStore(database.primary)
-    with database.begin() as connection:
-        if config.env == "production" and count_administrators(connection) == 0:
-            raise ConfigError(NO_ADMINISTRATOR)
-        secret_key = config.secret_key.encode() if config.secret_key else get_secret(connection, "cookies")
-    identity = salts.load()
+    local_copy = LocalCopy(config.data_dir, database.primary.url)
+    administrators, cookie_secret, identity = _read_essentials(database, local_copy)
+    if config.env == "production" and administrators == 0:
+        raise ConfigError(NO_ADMINISTRATOR)
+    secret_key = config.secret_key.encode() if config.secret_key else cookie_secret
     app = Flask("pulse", static_folder=None, template_folder="web/templates")
     app.secret_key = secret_key
     app.config["MAX_CONTENT_LENGTH"] = None  # read_body has the limit, and its own error
     writer = GroupWriter(ingest_engine, Spool(config.data_dir / "spool"))
     rates = Rates(config.ingest_rate_limit, config.data_dir / "stats" / "rates")
-    parts = Service(config, database, Database(ingest_engine), writer, rates, identity, secret_key)
+    parts = Service(config, database, Database(ingest_engine), writer, rates, identity, secret_key, local_copy)
     app.extensions["pulse"] = parts
     cache.init_app(app, config)
     analytics.install_warmer(app, parts)
@@ -92,8 +93,21 @@ def create_app(config: Config | None = None) -> Flask:
     _register_blueprints(app, config)
     again = near.NearFirst(parts, app.wsgi_app)
     app.wsgi_app = tracking.TrackingFirst(parts, again, API_PREFIX)  # type: ignore[method-assign]
-    _keep_salts_fresh(salts, identity)
+    _keep_salts_fresh(SaltStore(database.primary), identity)
     return app
+
+
+def _read_essentials(database: Database, local_copy: LocalCopy) -> tuple[int, bytes, Identity]:
+    """Return how many administrators there are, the cookies' secret, and what makes visitors' hashes."""
+    try:
+        with database.begin() as connection:
+            return count_administrators(connection), get_secret(connection, COOKIES), load_identity(connection)
+    except Unavailable:
+        copy = local_copy.read()
+        if copy is None:
+            raise
+        log.warning("PostgreSQL is away: this worker begins with what was copied of it")
+        return copy.administrators, copy.cookie_secret, copy.identity()
 
 
 def database_url(config: Config) -> str:

@@ -65,7 +65,7 @@ def serve() -> None:
         try:
             with console.status("Preparing the database …"):
                 supervisor.prepare_database()
-            if config.env == "production":
+            if config.env == "production" and not supervisor.is_without_database:
                 _require_administrator(config)
             with console.status("Starting the workers …"):
                 supervisor.start()

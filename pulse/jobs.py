@@ -16,6 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from pulse.config import Config
 from pulse.ingest import batch as batches
+from pulse.ingest.local_copy import Keeper, LocalCopy, changes_board
 from pulse.ingest.spool import Spool
 from pulse.ingest.visitor import SaltStore
 from pulse.monitor import alerts, availability, delivery, files, plans, recorder, samples, shared, trends
@@ -52,6 +53,7 @@ def list_jobs(engine: Engine, config: Config, standing: Standing) -> list[Job]:
     """Return the table of jobs, which the processes of `standing` do."""
     spool = Spool(config.data_dir / "spool")
     salts = SaltStore(engine)
+    copy = Keeper(engine, LocalCopy(config.data_dir, engine.url), changes_board(config.data_dir))
     pacer = Pacer()
     keeper = trends.TrendKeeper()
     book = plans.PlanBook(files.folder_of(config.data_dir))
@@ -60,6 +62,7 @@ def list_jobs(engine: Engine, config: Config, standing: Standing) -> list[Job]:
         *([Job("vacuum", lambda: lower_vacuum_priority(engine), 0.5, "vacuum")] if here else []),
         Job("fold", lambda: fold_all(engine, pacer, standing), FOLD_EVERY_S, "fold"),
         Job("replay", lambda: spool.replay(lambda batch: store_spooled(engine, batch)), 1.0, "replay", True),
+        Job("local-copy", copy.keep, 1.0, "local-copy", True),
         Job("alerts", lambda: delivery.run(config), 5.0, "watch"),
         Job("history", lambda: keep_history(engine, config), 10.0, "history"),
         Job("trends", lambda: keeper.keep(engine), 60.0, "history"),
@@ -155,16 +158,20 @@ class Worker:
         self._standing.add(os.getpid())
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop.set())
+        waits = False
         while not self._stop.is_set():
             try:
                 with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+                    waits = False
                     if _try_lead(connection):
                         log.info("leading the background work")
                         self._lead(connection)
                     else:
                         self._stand_by()
             except (DBAPIError, PoolTimeoutError) as error:
-                log.warning("background work waits for PostgreSQL: %s", str(getattr(error, "orig", error)).strip())
+                if not waits:
+                    log.warning("background work waits for PostgreSQL: %s", str(getattr(error, "orig", error)).strip())
+                waits = True
             self._stop.wait(1.0)
 
     def _stand_by(self) -> None:

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
 from pulse.config import Config
 from pulse.errors import ConfigError
+from pulse.ingest.local_copy import LocalCopy
 from pulse.monitor import shared
 from pulse.storage import embedded
 from pulse.storage.embedded import EmbeddedServer
@@ -94,6 +96,7 @@ class Supervisor:
         self.config = config
         self.server: EmbeddedServer | None = None
         self.children: list[Child] = []
+        self.is_without_database = False
         self._stop = threading.Event()
 
     @contextmanager
@@ -110,7 +113,10 @@ class Supervisor:
             yield
 
     def prepare_database(self) -> list[str]:
-        """Start the embedded PostgreSQL if it is ours to start and apply what the schema lacks; return its names."""
+        """Start the embedded PostgreSQL if it is ours to start and apply what the schema lacks; return its names.
+
+        While another one can't be reached, and a copy of what events need of it is here, the service begins without it.
+        """
         url = self.config.database_url
         if url is None:
             self.server = embedded.locate(self.config.data_dir)
@@ -118,9 +124,22 @@ class Supervisor:
             url = self.server.url
         engine = build_engine(self.config, url, application_name="pulse-migrate")
         try:
-            return prepare_schema(engine, self.config)
+            self.is_without_database = self.server is None and self._is_away(engine)
+            return [] if self.is_without_database else prepare_schema(engine, self.config)
         finally:
             engine.dispose()
+
+    def _is_away(self, engine: Engine) -> bool:
+        try:
+            engine.connect().close()
+        except OperationalError as error:
+            if LocalCopy(self.config.data_dir, engine.url).read() is None:
+                raise
+            log.warning(
+                "PostgreSQL can't be reached; events go to the spool until it can: %s", str(error.orig).strip()
+            )
+            return True
+        return False
 
     def start(self) -> None:
         """Start the processes and return when the service answers.
@@ -137,7 +156,8 @@ class Supervisor:
         for child in self.children:
             child.start()
         deadline = time.monotonic() + READY_TIMEOUT_S
-        while not self._stop.is_set() and not is_ready(self.config):
+        state = "live" if self.is_without_database else "ready"
+        while not self._stop.is_set() and not is_answering(self.config, state):
             web = self.children[0].process
             if web is not None and web.poll() is not None:
                 raise ConfigError("The web server ended at its start; the lines above say why.")
@@ -188,10 +208,10 @@ def base_url(config: Config) -> str:
     return f"http://{'localhost' if host == '127.0.0.1' else host}:{config.port}"
 
 
-def is_ready(config: Config) -> bool:
-    """Tell whether the service answers that it is ready."""
+def is_answering(config: Config, state: str) -> bool:
+    """Tell whether the service answers that it is `live`, or `ready`."""
     try:
-        with urllib.request.urlopen(f"{base_url(config)}/health/ready", timeout=2) as answer:
+        with urllib.request.urlopen(f"{base_url(config)}/health/{state}", timeout=2) as answer:
             return bool(answer.status == 200)
     except (urllib.error.URLError, OSError):
         return False

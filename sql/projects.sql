@@ -70,6 +70,11 @@ FROM api_keys k WHERE k.key_hash = :key_hash AND k.revoked_at IS NULL;
 SELECT k.key_hash, k.id, k.project_id, k.name, k.scopes, k.key_prefix, k.created_at, k.revoked_at
 FROM api_keys k WHERE k.key_hash = ANY (CAST(:key_hashes AS bytea[])) AND k.revoked_at IS NULL;
 
+-- name: list_valid_keys
+-- Every valid key with its hash.
+SELECT k.key_hash, k.id, k.project_id, k.name, k.scopes, k.key_prefix, k.created_at, k.revoked_at
+FROM api_keys k WHERE k.revoked_at IS NULL ORDER BY k.id;
+
 -- name: create_user
 -- A dashboard login; a second call for the same address sets the new password.
 INSERT INTO users (email, password_hash) VALUES (:email, :password_hash)

@@ -31,6 +31,7 @@ class RunningService:
         self._reservation, self.port = reserve_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.server = embedded.locate(data_dir)
+        self.database_url = settings.get("DATABASE_URL", self.server.url)
         self._settings = {"PULSE_ENV": "development", "WEB_CONCURRENCY": "2", **settings}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -41,6 +42,11 @@ class RunningService:
 
     def start(self) -> None:
         """Start it and return when it is ready."""
+        self.launch()
+        self.await_ready()
+
+    def launch(self) -> None:
+        """Start it."""
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_", "REDIS_"))},
             **self._settings, "HOST": "127.0.0.1", "PORT": str(self.port), "PULSE_DATA_DIR": str(self.data_dir),
@@ -50,7 +56,6 @@ class RunningService:
                 [sys.executable, "-m", "pulse.cli", "serve"], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        self.await_ready()
 
     def await_ready(self, timeout_s: float = 90) -> None:
         """Return when the service says that it is ready."""

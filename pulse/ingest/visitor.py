@@ -63,9 +63,12 @@ class Identity:
             return self._derive(day)
 
     def _derive(self, day: date) -> bytes:
-        nearest = max((known for known in self._salts if known < day), default=None)
-        base = urandom(_KEY_BYTES) if nearest is None else self._salts[nearest]  # never the secret: it is kept
-        salt = blake2b(day.isoformat().encode(), key=base, digest_size=_KEY_BYTES).digest()
+        nearest = max((known for known in self._salts if known < day), default=day - _ONE_DAY)
+        salt = self._salts.get(nearest) or urandom(_KEY_BYTES)  # never of the secret: it is kept
+        # Day by day: a worker that had no event on one of them comes to the same.
+        while nearest < day:
+            nearest += _ONE_DAY
+            salt = blake2b(nearest.isoformat().encode(), key=salt, digest_size=_KEY_BYTES).digest()
         self._salts = {**self._salts, day: salt}
         return salt
 
@@ -106,15 +109,10 @@ def _encode(text: str) -> bytes:
 
 
 class SaltStore:
-    """The salts and the secret in PostgreSQL, the same for every worker that asks."""
+    """The salts in PostgreSQL, the same for every worker that asks."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-
-    def load(self, now: datetime | None = None) -> Identity:
-        """Return an Identity for today, making what is missing."""
-        with self._engine.begin() as connection:
-            return Identity(self._salts(connection, _today(now), {}), read_secret(connection))
 
     def refresh(self, identity: Identity, now: datetime | None = None) -> None:
         """Bring an Identity up to date; to be called about once an hour.
@@ -125,7 +123,7 @@ class SaltStore:
         today = _today(now)
         derived = {today: identity.salt(today)}
         with self._engine.begin() as connection:
-            salts = self._salts(connection, today, derived)
+            salts = _make_salts(connection, today, derived)
         identity.replace_salts(salts)
 
     def delete_old(self, now: datetime | None = None) -> int:
@@ -134,21 +132,39 @@ class SaltStore:
         From then on nobody can compute, or test a guess at, the visitors of those days.
         """
         with self._engine.begin() as connection:
-            first_kept = _today(now) - (_DAYS_KEPT - 1) * _ONE_DAY
-            return connection.execute(_QUERIES.delete_salts, {"first_kept": first_kept}).rowcount
+            return connection.execute(_QUERIES.delete_salts, {"first_kept": _first_kept(_today(now))}).rowcount
 
-    def _salts(self, connection: Connection, today: date, offered: dict[date, bytes]) -> dict[date, bytes]:
-        for day in (today, today + _ONE_DAY):
-            salt = offered.get(day) or urandom(_KEY_BYTES)
-            connection.execute(_QUERIES.offer_salt, {"day": day, "salt": salt})
-        rows = connection.execute(_QUERIES.select_salts, {"first_kept": today - (_DAYS_KEPT - 1) * _ONE_DAY})
-        return {row.used_on: bytes(row.salt) for row in rows}
+
+def load_identity(connection: Connection, now: datetime | None = None) -> Identity:
+    """Return an Identity for today, making what is missing."""
+    return Identity(_make_salts(connection, _today(now), {}), read_secret(connection))
+
+
+def read_salts(connection: Connection, now: datetime | None = None) -> dict[date, bytes]:
+    """Return the salts that are still in use, and those made ahead."""
+    return _select_salts(connection, _today(now))
+
+
+def _make_salts(connection: Connection, today: date, offered: dict[date, bytes]) -> dict[date, bytes]:
+    for day in (today, today + _ONE_DAY):
+        salt = offered.get(day) or urandom(_KEY_BYTES)
+        connection.execute(_QUERIES.offer_salt, {"day": day, "salt": salt})
+    return _select_salts(connection, today)
+
+
+def _select_salts(connection: Connection, today: date) -> dict[date, bytes]:
+    rows = connection.execute(_QUERIES.select_salts, {"first_kept": _first_kept(today)})
+    return {row.used_on: bytes(row.salt) for row in rows}
 
 
 def read_secret(connection: Connection) -> bytes:
     """Return the secret under which clients' own ids are hashed, made at the first call; it never changes."""
     connection.execute(_QUERIES.offer_secret, {"value": urandom(_KEY_BYTES)})
     return bytes(connection.execute(_QUERIES.select_secret).scalar_one())
+
+
+def _first_kept(today: date) -> date:
+    return today - (_DAYS_KEPT - 1) * _ONE_DAY
 
 
 def _today(now: datetime | None) -> date:

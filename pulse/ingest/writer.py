@@ -121,6 +121,11 @@ class GroupWriter:
         recorder.count(f"ingest_dropped_{reason.value}", events)
 
     @property
+    def is_away(self) -> bool:
+        """Whether PostgreSQL is: events go to the spool."""
+        return self._away
+
+    @property
     def waiting_rows(self) -> int:
         """Rows handed in and not yet on their way."""
         return self._waiting_rows

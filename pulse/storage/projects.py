@@ -20,6 +20,7 @@ Q = load_queries("projects")
 
 SCOPES = ("ingest", "read", "admin")
 DEVELOPMENT_KEY = "test_api_key"
+COOKIES = "cookies"  # the name of the secret that signs them
 NO_ADMINISTRATOR = (
     "PULSE_ENV=production needs an administrator: `pulse user create you@example.com` makes a login,"
     " `pulse key create --admin` a key."
@@ -223,6 +224,14 @@ def find_keys(connection: Connection, keys: Sequence[str]) -> dict[str, ApiKey]:
     rows = connection.execute(Q.find_keys, {"key_hashes": list(texts)}).mappings()
     return {
         texts[bytes(row["key_hash"])]: ApiKey(**{name: row[name] for name in ApiKey.__struct_fields__}) for row in rows
+    }
+
+
+def list_valid_keys(connection: Connection) -> dict[bytes, ApiKey]:
+    """Return all valid keys by the hash that `hash_key` makes of their texts."""
+    return {
+        bytes(row["key_hash"]): ApiKey(**{name: row[name] for name in ApiKey.__struct_fields__})
+        for row in connection.execute(Q.list_valid_keys).mappings()
     }
 
 

@@ -1,6 +1,7 @@
 """What a request works with: the parts of one running web process."""
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -9,10 +10,11 @@ from typing import cast
 from flask import current_app
 
 from pulse.config import Config
+from pulse.errors import Unavailable
+from pulse.ingest.local_copy import LocalCopy, changes_board
 from pulse.ingest.rates import Rates
 from pulse.ingest.visitor import Identity
 from pulse.ingest.writer import GroupWriter
-from pulse.monitor.board import Board
 from pulse.reports.goals import Goal, list_goals, list_goals_of
 from pulse.storage import changes
 from pulse.storage.engine import Database
@@ -45,9 +47,10 @@ class Service:
     rates: Rates
     identity: Identity
     secret_key: bytes
+    local_copy: LocalCopy
 
     def __post_init__(self) -> None:
-        self._board = Board(self.config.data_dir / "remembered")
+        self._board = changes_board(self.config.data_dir)
         read = self._board.read
         self.keys: Remembered[str, ApiKey | None] = Remembered(self._find_key, self._find_keys, read)
         self.projects: Remembered[int, Project] = Remembered(self._get_project, self._get_projects, read)
@@ -64,8 +67,19 @@ class Service:
     def _find_key(self, text: str) -> ApiKey | None:
         if text == DEVELOPMENT_KEY and self.config.env == "production":
             return None  # everybody knows it; a database that began in development may still hold it
-        with self.ingest.begin() as connection:
-            return find_key(connection, text)
+        if self.writer.is_away and (known := self._find_copied_key(text)):
+            return known  # an answer that PostgreSQL owes may be seconds in coming
+        try:
+            with self.ingest.begin() as connection:
+                return find_key(connection, text)
+        except Unavailable:
+            if known := self._find_copied_key(text):
+                return known
+            raise  # it may have been made a moment ago
+
+    def _find_copied_key(self, text: str) -> ApiKey | None:
+        copy = self.local_copy.read()
+        return copy.find_key(text) if copy else None
 
     def _find_keys(self, texts: Sequence[str]) -> dict[str, ApiKey | None]:
         with self.ingest.begin() as connection:
@@ -80,8 +94,14 @@ class Service:
             return {**dict.fromkeys(emails), **find_logins_of(connection, emails)}
 
     def _get_project(self, project_id: int) -> Project:
-        with self.database.begin() as connection:
-            return get_project(connection, project_id)
+        try:
+            with self.database.begin() as connection:
+                return get_project(connection, project_id)
+        except Unavailable:
+            copy = self.local_copy.read()
+            if copy is None or project_id not in copy.projects:
+                raise
+            return copy.projects[project_id]
 
     def _get_projects(self, project_ids: Sequence[int]) -> dict[int, Project]:
         with self.database.begin() as connection:
@@ -105,8 +125,14 @@ class Service:
             return changes.read_of(connection, project_ids)
 
     def last_change(self, project_id: int, first_day: date, last_day: date) -> float:
-        """Return when past days of a project changed last, in seconds since 1970; 0 where they did not for long."""
-        return changes.last_change(self._changes.get(project_id), first_day, last_day)
+        """Return when past days of a project changed last, in seconds since 1970; 0 where they did not for long.
+
+        Nobody knows while PostgreSQL is away and was not asked before: then all that is kept counts as old.
+        """
+        try:
+            return changes.last_change(self._changes.get(project_id), first_day, last_day)
+        except Unavailable:
+            return time.time()
 
     def list_goals(self, project_id: int) -> list[Goal]:
         """Return a project's goals; while one is being counted, as the database has them at this moment."""

@@ -155,7 +155,7 @@ def _kill_cache(cache: Server, service: RunningService, senders: Senders) -> Non
 
 def count(service: RunningService, senders: Senders, kills: int) -> Count:
     """Compare what was acknowledged with what is stored, once everything is stored and folded."""
-    engine = create_engine(service.server.url)
+    engine = create_engine(service.database_url)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         waiting = text("SELECT count(*) FROM ingest_batches WHERE folded_at IS NULL")
         spool = service.data_dir / "spool"

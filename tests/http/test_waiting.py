@@ -3,18 +3,24 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from flask import Flask
 from sqlalchemy import Engine
 from werkzeug.test import Client
 
 from pulse.app import create_app
 from pulse.config import Config
-from pulse.storage.projects import ensure_development_project
+from pulse.errors import ConfigError
+from pulse.ingest.local_copy import Keeper, LocalCopy, changes_board
+from pulse.monitor import nodes
+from pulse.storage.projects import create_key, ensure_development_project
 from pulse.web.tracking import TrackingFirst
 from pulse.web.waiting import Waiting, serve_when_ready
 from tests.running import wait_until
 
-EVENT = {"json": {"type": "pageview", "url": "https://example.com/"}, "headers": {"X-API-Key": "test_api_key"}}
+REPORT = "/api/v1/projects/1/analytics"
+KEY = {"X-API-Key": "test_api_key"}
+EVENT = {"json": {"type": "pageview", "url": "https://example.com/"}, "headers": KEY}
 
 
 def test_it_asks_to_come_again_until_the_database_is_there(config: Config, engine: Engine, tmp_path: Path) -> None:
@@ -37,6 +43,60 @@ def test_it_asks_to_come_again_until_the_database_is_there(config: Config, engin
     assert isinstance(app.wsgi_app, TrackingFirst)
     app.extensions["pulse"].writer.close()
     app.extensions["pulse"].database.dispose()
+
+
+@pytest.fixture
+def away(config: Config, engine: Engine, valkey_url: str) -> Config:
+    """Settings of a service that is let in no more, after a report was read and everything copied."""
+    with engine.begin() as connection:
+        ensure_development_project(connection)
+    there = replace(config, redis_url=valkey_url)
+    app = create_app(there)
+    for state in ("MISS", "HIT"):
+        assert app.test_client().get(REPORT, headers=KEY).headers["X-Cache"] == state
+    Keeper(engine, LocalCopy(config.data_dir, engine.url), changes_board(config.data_dir)).keep()
+    close(app)
+    stranger = engine.url.set(username="nobody")
+    return replace(there, database_url=stranger.render_as_string(hide_password=False))
+
+
+def test_with_a_copy_it_takes_events_and_answers_from_the_cache(away: Config) -> None:
+    app = serve_when_ready(lambda: create_app(away))
+    assert isinstance(app, Flask)
+    client = app.test_client()
+    assert client.post("/api/v1/track/event", **EVENT).status_code == 200
+    assert len(list((away.data_dir / "spool").glob("*.batch"))) == 1
+    report = client.get(REPORT, headers=KEY)
+    assert (report.status_code, report.headers["X-Cache"]) == (200, "STALE")
+    assert client.get(f"{REPORT}?startDate=2026-01-01&endDate=2026-01-31", headers=KEY).status_code == 503
+    assert client.get(REPORT, headers={"X-API-Key": "unknown"}).status_code == 503
+    assert client.get("/api/v1/projects/2/analytics", headers=KEY).status_code == 403
+    assert client.get("/health/ready").status_code == 503
+    close(app)
+
+
+def test_a_copy_does_not_stand_in_for_an_administrator(away: Config) -> None:
+    with pytest.raises(ConfigError, match="administrator"):
+        create_app(replace(away, env="production"))
+
+
+def test_in_production_a_copy_does_not_hold_the_key_that_everybody_knows(
+    away: Config, config: Config, engine: Engine
+) -> None:
+    with engine.begin() as connection:
+        create_key(connection, None, "test", ["admin"])
+    Keeper(engine, LocalCopy(config.data_dir, engine.url), changes_board(config.data_dir)).keep()
+    app = create_app(replace(away, env="production"))
+    assert app.test_client().post("/api/v1/track/event", **EVENT).status_code == 401
+    close(app)
+
+
+def close(app: Flask) -> None:
+    nodes.stop()
+    parts = app.extensions["pulse"]
+    parts.stopping.set()
+    parts.writer.close()
+    parts.database.dispose()
 
 
 def test_it_is_the_application_itself_when_the_database_is_there(app: Flask) -> None:

@@ -5,11 +5,16 @@ from datetime import UTC, date, datetime, timedelta
 
 from sqlalchemy import Engine, text
 
-from pulse.ingest.visitor import SaltStore
+from pulse.ingest.visitor import Identity, SaltStore, load_identity
 
 NOW = datetime(2026, 3, 4, 23, 30, tzinfo=UTC)
 TODAY = NOW.date()
 DAY = timedelta(days=1)
+
+
+def load(engine: Engine, now: datetime) -> Identity:
+    with engine.begin() as connection:
+        return load_identity(connection, now)
 
 
 def stored_days(engine: Engine) -> list[date]:
@@ -18,7 +23,7 @@ def stored_days(engine: Engine) -> list[date]:
 
 
 def test_every_worker_gets_the_same_salts_and_secret(engine: Engine) -> None:
-    first, second = SaltStore(engine).load(NOW), SaltStore(engine).load(NOW)
+    first, second = load(engine, NOW), load(engine, NOW)
     for day in (TODAY, TODAY + DAY):
         assert first.salt(day) == second.salt(day)
         assert len(first.salt(day)) == 32
@@ -28,42 +33,42 @@ def test_every_worker_gets_the_same_salts_and_secret(engine: Engine) -> None:
 
 def test_workers_that_start_at_once_agree(engine: Engine) -> None:
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda _: SaltStore(engine).load(NOW), range(8)))
+        found = list(pool.map(lambda _: load(engine, NOW), range(8)))
     assert len({identity.salt(TODAY) for identity in found}) == 1
     assert len({identity.salt(TODAY + DAY) for identity in found}) == 1
     assert len({identity.visitor(1, "u-1", "", "", TODAY) for identity in found}) == 1
 
 
 def test_tomorrows_salt_is_there_before_midnight(engine: Engine) -> None:
-    early = SaltStore(engine).load(NOW)
-    late = SaltStore(engine).load(NOW + DAY)
+    early = load(engine, NOW)
+    late = load(engine, NOW + DAY)
     assert early.salt(TODAY + DAY) == late.salt(TODAY + DAY), "known to a worker that has not asked since"
 
 
 def test_a_refresh_keeps_yesterday_and_prepares_tomorrow(engine: Engine) -> None:
     store = SaltStore(engine)
-    identity = store.load(NOW)
+    identity = load(engine, NOW)
     before = {day: identity.salt(day) for day in (TODAY, TODAY + DAY)}
     store.refresh(identity, NOW + DAY)
     assert {day: identity.salt(day) for day in before} == before
     assert stored_days(engine) == [TODAY, TODAY + DAY, TODAY + 2 * DAY]
-    assert identity.salt(TODAY + 2 * DAY) == store.load(NOW + DAY).salt(TODAY + 2 * DAY)
+    assert identity.salt(TODAY + 2 * DAY) == load(engine, NOW + DAY).salt(TODAY + 2 * DAY)
 
 
 def test_a_salt_derived_in_an_outage_stays_the_days_salt(engine: Engine) -> None:
     store = SaltStore(engine)
-    identity, other = store.load(NOW), store.load(NOW)
+    identity, other = load(engine, NOW), load(engine, NOW)
     third_day = NOW + 2 * DAY
     derived = identity.salt(third_day.date())
     store.refresh(identity, third_day)
     store.refresh(other, third_day)
     assert identity.salt(third_day.date()) == other.salt(third_day.date()) == derived
-    assert store.load(third_day).salt(third_day.date()) == derived
+    assert load(engine, third_day).salt(third_day.date()) == derived
 
 
 def test_old_salts_are_deleted_and_forgotten(engine: Engine) -> None:
     store = SaltStore(engine)
-    identity = store.load(NOW)
+    identity = load(engine, NOW)
     old = identity.salt(TODAY)
     assert store.delete_old(NOW + DAY) == 0
     assert store.delete_old(NOW + 2 * DAY) == 1
@@ -74,5 +79,5 @@ def test_old_salts_are_deleted_and_forgotten(engine: Engine) -> None:
 
 def test_days_are_utc_days(engine: Engine) -> None:
     elsewhere = datetime.fromisoformat("2026-03-05T01:00:00+05:45")
-    SaltStore(engine).load(elsewhere)
+    load(engine, elsewhere)
     assert stored_days(engine) == [date(2026, 3, 4), date(2026, 3, 5)]

@@ -58,6 +58,13 @@ def test_workers_with_the_same_salts_agree_on_a_day_without_one() -> None:
     assert len(first.salt(later)) == 32
 
 
+def test_they_agree_whatever_days_they_had_events_on() -> None:
+    days = [NEXT + timedelta(days=n) for n in range(1, 5)]
+    busy, quiet = make(), make()
+    assert len({busy.salt(day) for day in days}) == 4
+    assert quiet.salt(days[-1]) == busy.salt(days[-1])
+
+
 def test_a_salt_is_never_derived_from_the_lasting_secret() -> None:
     assert Identity({}, b"s" * 32).salt(DAY) != Identity({}, b"s" * 32).salt(DAY)
 

@@ -1,0 +1,122 @@
+"""What a node keeps of the database on its own disk."""
+
+import stat
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+from sqlalchemy import Engine
+
+from pulse.config import Config
+from pulse.ingest.local_copy import FILE_NAME, Copy, Keeper, LocalCopy, changes_board
+from pulse.ingest.visitor import load_identity
+from pulse.storage import projects
+
+NOW = datetime.now(UTC)
+DAY = timedelta(days=1)
+
+
+@dataclass
+class Node:
+    """A node's file, who writes it, and who reads it."""
+
+    path: Path
+    keeper: Keeper
+    copy: LocalCopy
+
+    def read(self) -> Copy:
+        found = self.copy.read()
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def node(config: Config, engine: Engine) -> Node:
+    with engine.begin() as connection:
+        projects.ensure_development_project(connection)
+        load_identity(connection)
+    board = changes_board(config.data_dir)
+    keeper = Keeper(engine, LocalCopy(config.data_dir, engine.url), board)
+    return Node(config.data_dir / FILE_NAME, keeper, LocalCopy(config.data_dir, engine.url))
+
+
+def test_it_holds_what_taking_events_needs(node: Node, engine: Engine) -> None:
+    node.keeper.keep()
+    found = node.read()
+    with engine.begin() as connection:
+        assert found.find_key("test_api_key") == projects.find_key(connection, "test_api_key")
+        assert found.projects == {1: projects.get_project(connection, 1)}
+        assert found.cookie_secret == projects.get_secret(connection, projects.COOKIES)
+        identity = load_identity(connection)
+    visit = (1, None, "8.8.8.8", "Firefox", NOW.date())
+    assert found.identity().visitor(*visit) == identity.visitor(*visit)
+    assert found.identity().named_visitor(1, "u-1") == identity.named_visitor(1, "u-1")
+    assert found.identity().salt(NOW.date() + DAY) == identity.salt(NOW.date() + DAY)
+    assert found.find_key("unknown") is None and found.administrators == 0
+
+
+def test_nobody_else_can_read_it_and_no_key_is_in_it(node: Node) -> None:
+    node.keeper.keep()
+    assert stat.S_IMODE(node.path.stat().st_mode) == 0o600
+    assert b"test_api_key" not in node.path.read_bytes()
+    assert [path.name for path in node.path.parent.glob("local-copy*")] == [FILE_NAME]
+
+
+def test_a_change_made_here_is_in_it_at_once_and_nothing_is_written_without_one(
+    node: Node, engine: Engine, config: Config
+) -> None:
+    board = changes_board(config.data_dir)
+    node.keeper.keep()
+    before = node.path.stat().st_ino
+    board.bump()
+    node.keeper.keep()
+    assert node.path.stat().st_ino == before
+
+    with engine.begin() as connection:
+        made, text = projects.create_key(connection, 1, "other", ["ingest"])
+        projects.revoke_key(connection, 1, node.read().find_key("test_api_key").id)  # type: ignore[union-attr]
+    node.keeper.keep()
+    assert node.read().find_key(text) is None, "another node's change may take some seconds"
+    board.bump()
+    node.keeper.keep()
+    assert node.read().find_key(text) == made
+    assert node.read().find_key("test_api_key") is None
+
+
+def test_a_file_that_was_removed_comes_back(node: Node, config: Config) -> None:
+    node.keeper.keep()
+    node.path.unlink()
+    assert node.copy.read() is None
+    changes_board(config.data_dir).bump()
+    node.keeper.keep()
+    assert node.read().find_key("test_api_key")
+
+
+def test_salts_leave_it_when_they_leave_the_database(node: Node, engine: Engine) -> None:
+    with engine.begin() as connection:
+        assert NOW.date() in node.copy.read_from(connection, NOW + DAY).salts
+        assert NOW.date() not in node.copy.read_from(connection, NOW + 2 * DAY).salts
+
+
+@pytest.mark.parametrize("damage", ["database", "schema", "cut", "empty", "noise"])
+def test_a_copy_that_is_not_of_this_database_and_release_is_none(node: Node, damage: str) -> None:
+    node.keeper.keep()
+    data = node.path.read_bytes()
+    other = msgspec.msgpack.decode(data)
+    if damage == "database":
+        other["database"] = b"x" * 32
+    elif damage == "schema":
+        other["schema"] += 1
+    data = {"cut": data[:-5], "empty": b"", "noise": b"\xc1" * 50}.get(damage, msgspec.msgpack.encode(other))
+    node.path.write_bytes(data)
+    assert LocalCopy(node.path.parent, node.keeper._engine.url).read() is None
+
+
+def test_who_asks_does_not_make_it_another_database_but_where_does(node: Node, engine: Engine) -> None:
+    node.keeper.keep()
+    folder, url = node.path.parent, engine.url
+    assert LocalCopy(folder, url.set(username="other", password="secret")).read() == node.read()
+    assert LocalCopy(folder, url.set(database="other")).read() is None
+    assert LocalCopy(folder, url.update_query_dict({"host": "/elsewhere"})).read() is None
