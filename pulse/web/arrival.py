@@ -11,6 +11,7 @@ import socket
 import ssl
 import struct
 import sys
+from collections.abc import Callable
 from contextvars import ContextVar
 from time import monotonic, perf_counter, time
 from typing import Any
@@ -43,11 +44,14 @@ def stamp_connections(listener: socket.socket) -> None:
 class StampingUnreader(SocketUnreader):  # type: ignore[misc]
     """Gunicorn's reader of a connection, which remembers when what it read last had arrived, and loses patience.
 
-    It is patient until `begin`: the wait for a request's first byte has limits of its own.
+    It is patient until `begin`: the wait for a request's first byte has limits of its own. What came since `end` is
+    `held`, and `on_hold` is told of each change.
     """
 
-    def __init__(self, sock: Any, max_chunk: int = 8192) -> None:
-        super().__init__(sock, max_chunk)
+    def __init__(self, sock: Any, on_hold: Callable[[int], None] = lambda _: None) -> None:
+        super().__init__(sock)
+        self._on_hold = on_hold
+        self.held = 0
         self._stamps = _CAN_STAMP and not isinstance(sock, ssl.SSLSocket)
         self._patience_s: float | None = None
         self.begun_at = 0.0
@@ -62,11 +66,23 @@ class StampingUnreader(SocketUnreader):  # type: ignore[misc]
     def end(self) -> None:
         """Wait for as long as it takes: what comes next is another request."""
         self._patience_s = None
+        self.release()
+
+    def release(self) -> None:
+        """Count what came as gone."""
+        if self.held:
+            self._hold(-self.held)
+
+    def _hold(self, count: int) -> None:
+        self.held += count
+        self._on_hold(count)
 
     def chunk(self, size_hint: int | None = None) -> bytes:
         """Read what is there, as much as gunicorn's own would. Raises TimeoutError when the rest takes too long."""
         if self._patience_s is None:
-            return self._receive(size_hint)
+            data = self._receive(size_hint)
+            self._hold(len(data))
+            return data
         since = monotonic()
         self.sock.settimeout(max(0.001, self._patience_s))
         self.is_waiting = True
@@ -78,6 +94,7 @@ class StampingUnreader(SocketUnreader):  # type: ignore[misc]
         if not data and self.is_given_up:
             raise TimeoutError("others need the connection")
         self._patience_s += len(data) / SLOWEST_BYTES_PER_S - (monotonic() - since)
+        self._hold(len(data))
         return data
 
     def _receive(self, size_hint: int | None) -> bytes:

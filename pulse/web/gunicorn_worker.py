@@ -32,6 +32,9 @@ from pulse.web.tracking import REFUSAL, TrackingFirst
 
 # So long a connection of a stopping worker may still bring a request, whose answer then says that it was the last.
 IDLE_S = 0.5
+# What clients have sent of requests that are not answered may take so many bytes of a worker: 2,000 connections that
+# each hold back the end of a large body would otherwise take a gigabyte. Past that those that began first are given up.
+HELD_BYTES = 32 << 20
 # Connections run short when no more than this part of `worker_connections` is free. Then those go that have kept the
 # worker waiting for at least so long, so many at a time, and the others are looked through (0.3 ms) only so often.
 FREE_PART = 16
@@ -53,7 +56,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self._shortcut: Shortcut | None = None
         self._is_undecided = True
         self._plenty = self.worker_connections - max(1, self.worker_connections // FREE_PART)
+        self._held = 0
         self._look_at = 0.0
+        self._look_at_bodies = 0.0
         self._warn_at = 0.0
 
     def init_process(self) -> None:
@@ -124,12 +129,31 @@ class Worker(GeventWorker):  # type: ignore[misc]
         slow = [(place, found) for place, found in waiting if place is not None and place[1] <= now - SLOW_S]
         for _, connection in nsmallest(max(missing, LET_GO), slow, key=itemgetter(0)):
             connection.give_up()
-        if slow and now >= self._warn_at:
+        if slow:
+            share = f"{len(self.connections)} of {self.worker_connections} connections"
+            self._warn(now, f"{share} are in use: those that keep the worker waiting are closed")
+
+    def hold(self, count: int) -> None:
+        """Note so many bytes more, or fewer, of requests that are not answered; past HELD_BYTES let go of some."""
+        self._held += count
+        if self._held <= HELD_BYTES or count < 0 or (now := monotonic()) < self._look_at_bodies:
+            return
+        self._look_at_bodies = now + LOOK_EVERY_S
+        excess = self._held - HELD_BYTES
+        waiting = ((connection.keeps_waiting(), connection) for connection in self.connections.values())
+        begun = [(place[1], connection) for place, connection in waiting if place is not None and place[0] == 1]
+        for _, connection in sorted(begun, key=itemgetter(0)):
+            if excess <= 0:
+                break
+            excess -= connection.unreader.held
+            connection.give_up()
+            connection.unreader.release()  # it is, as soon as its greenlet has its turn
+        self._warn(now, f"unfinished requests take over {HELD_BYTES >> 20} MiB: those that began first are given up")
+
+    def _warn(self, now: float, message: str) -> None:
+        if now >= self._warn_at:
             self._warn_at = now + WARN_EVERY_S
-            self.log.warning(
-                "%d of %d connections are in use: those that keep the worker waiting are closed",
-                len(self.connections), self.worker_connections,
-            )  # fmt: skip
+            self.log.warning("%s", message)
 
 
 class Connection(parser.RequestParser):  # type: ignore[misc]
@@ -139,7 +163,7 @@ class Connection(parser.RequestParser):  # type: ignore[misc]
 
     def __init__(self, worker: Worker, cfg: Any, source: Any, address: Any) -> None:
         super().__init__(cfg, source, address)
-        self.unreader = StampingUnreader(source)
+        self.unreader = StampingUnreader(source, worker.hold)
         self._worker = worker
         self._sock = source
         self._may_be_short = shortcut.is_open_to(cfg, address)
@@ -179,8 +203,9 @@ class Connection(parser.RequestParser):  # type: ignore[misc]
             self._sock._sock.shutdown(how)
 
     def let_go(self) -> None:
-        """Free what it holds of the event loop."""
+        """Free what it holds of the event loop, and of what requests may take."""
         self._readable.close()
+        self.unreader.release()
 
     def __next__(self) -> Any:
         """Return the next request for gunicorn, None when the last one's rest is too long in coming.

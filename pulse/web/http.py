@@ -23,6 +23,7 @@ from pulse.web import access
 log = logging.getLogger("pulse.web")
 
 MAX_BODY_BYTES = 512 * 1024
+_PIECE_BYTES = 64 * 1024
 MAX_GZIP_MEMBERS = 100
 # The login has four fields; to take 512 KiB of short ones apart holds the event loop up for 0.1 s.
 MAX_FORM_BYTES = 8 * 1024
@@ -214,7 +215,7 @@ def read_body(environ: dict[str, Any], limit: int = MAX_BODY_BYTES) -> bytes:
     if length is not None and length > limit:
         raise _too_large(limit)
     try:
-        body: bytes = environ["wsgi.input"].read(limit + 1 if length is None else length)
+        body = _read(environ["wsgi.input"], limit + 1 if length is None else length)
     except TimeoutError:
         environ[UNREAD] = True
         raise RequestTimeout from None
@@ -232,6 +233,19 @@ def read_body(environ: dict[str, Any], limit: int = MAX_BODY_BYTES) -> bytes:
     if encoding in ("gzip", "x-gzip"):
         return _gunzip(body, limit)
     raise UnsupportedMediaType(f"The content encoding {encoding[:40]!r} is not understood; use gzip or none.")
+
+
+def _read(stream: Any, size: int) -> bytes:
+    """Return up to `size` bytes. What came of a body that is given up is let go before its refusal is sent."""
+    pieces: list[bytes] = []
+    try:
+        while size > 0 and (piece := stream.read(min(size, _PIECE_BYTES))):
+            pieces.append(piece)
+            size -= len(piece)
+    except BaseException:
+        pieces.clear()
+        raise
+    return b"".join(pieces)
 
 
 def _content_length(environ: dict[str, Any]) -> int | None:

@@ -185,6 +185,39 @@ def test_those_that_keep_the_worker_waiting_give_way(
     assert all(record.levelno < logging.ERROR for record in caplog.records)
 
 
+def test_unfinished_requests_take_no_more_memory_than_they_may(
+    worker: Worker, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in {"HELD_BYTES": 55_000, "LOOK_EVERY_S": 0.0}.items():
+        monkeypatch.setattr(gunicorn_worker, name, value)
+    large = BEGUN.replace(b"100", b"30000") + b"1" * 20_000
+    clients = []
+    for _ in range(4):
+        clients.append(connect())
+        clients[-1].sendall(large)
+        while worker.connections and not all(
+            found.unreader.held == len(large) and found.unreader.is_waiting for found in worker.connections.values()
+        ):
+            gevent.sleep(0.001)
+        assert sum(found.unreader.held for found in worker.connections.values()) <= 55_000
+    assert [read_all(client)[:13] for client in clients[:2]] == [b"HTTP/1.1 408 "] * 2, "those that began first"
+    for client in clients[2:]:
+        client.sendall(b"1" * (30_000 - 20_001))
+        assert client.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
+        client.sendall(GET)
+        assert client.recv(65536).endswith(b"here")
+    while worker._held:
+        gevent.sleep(0.001)
+    left = connect()
+    left.sendall(large)
+    while not worker._held:
+        gevent.sleep(0.001)
+    left.close()
+    while worker._held:
+        gevent.sleep(0.001)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
 def test_who_was_given_up_with_a_request_must_take_its_answer(worker: Worker, connect: Connect) -> None:
     client = connect()
     while not worker.connections:

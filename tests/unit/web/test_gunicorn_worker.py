@@ -51,6 +51,10 @@ class Worker(SimpleNamespace):
         self.alive = (requests := self.requests - 1) > 0
         self.requests = requests
 
+    def hold(self, count: int) -> None:
+        """Count what waits."""
+        self.held += count
+
 
 @pytest.fixture
 def ends() -> Iterator[tuple[Connection, socket.socket]]:
@@ -59,7 +63,7 @@ def ends() -> Iterator[tuple[Connection, socket.socket]]:
     for name, value in {"keepalive": 5, "forwarded_allow_ips": ""}.items():
         cfg.set(name, value)
     tracking = Echo(SimpleNamespace(), lambda *_: (), "/api/v1")  # type: ignore[arg-type]
-    worker = Worker(connections={}, alive=True, requests=3, shortcut=None)
+    worker = Worker(connections={}, alive=True, requests=3, held=0, shortcut=None)
     here, there = socket.socketpair()
     there.settimeout(5)
     with here, there, gevent.Timeout(20):

@@ -1,5 +1,6 @@
 """A body that does not arrive is refused, as late or as cut short."""
 
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ def time_out(size: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("read", "error"), [(time_out, RequestTimeout), (lambda size: b"{", BadRequest), (lambda size: b"", BadRequest)]
+    ("read", "error"), [(time_out, RequestTimeout), (BytesIO(b"{").read, BadRequest), (BytesIO().read, BadRequest)]
 )
 def test_a_body_that_does_not_arrive_is_refused(read: Any, error: type[Exception]) -> None:
     environ = {"wsgi.input": SimpleNamespace(read=read), "CONTENT_LENGTH": "2"}
