@@ -47,7 +47,8 @@ class _Submission:
 
     def __init__(self, accepted: list[Accepted]) -> None:
         rows = [each.row for each in accepted if not each.client_id]
-        claiming = [each.row for each in accepted if each.client_id]
+        # Of those that share an id the first counts: PostgreSQL would keep any.
+        claiming = {each.row.id: each.row for each in reversed(accepted) if each.client_id}.values()
         self.lines = b""
         if len(rows) >= COPY_FROM:
             self.lines, rows = batches.lines_of(rows)

@@ -162,6 +162,14 @@ def test_one_id_is_stored_once_whenever_and_however_it_comes(client: FlaskClient
     assert len(stored(engine)) == 1
 
 
+def test_of_events_that_share_an_id_the_first_is_stored(client: FlaskClient, engine: Engine) -> None:
+    chosen = [str(uuid4()) for _ in range(5)]
+    events = [{**PAGE, "url": f"https://e.com/{n}/{i}", "event_id": i} for n in range(20) for i in chosen]
+    answer = client.post(BATCH, json={"events": events}, headers=KEY).json
+    assert answer is not None and answer["data"]["accepted"] == 100
+    assert sorted(row["path"] for row in stored(engine)) == sorted(f"/0/{i}" for i in chosen)
+
+
 def test_one_id_sent_by_many_at_once_is_stored_once(app: Flask, engine: Engine) -> None:
     ids = [str(uuid4()) for _ in range(20)]
     statuses: list[int] = []
