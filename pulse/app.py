@@ -3,17 +3,18 @@
 import logging
 import threading
 import time
+from typing import NamedTuple
 
 import msgspec
 from flask import Flask, Response, g, request
 from sqlalchemy import Engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 
 from pulse.cache import cache
 from pulse.config import Config, load_config
 from pulse.errors import ConfigError, Unavailable
 from pulse.ingest import geo
-from pulse.ingest.local_copy import LocalCopy
+from pulse.ingest.local_copy import LocalCopy, ask_within
 from pulse.ingest.rates import Rates
 from pulse.ingest.spool import Spool
 from pulse.ingest.visitor import Identity, SaltStore, load_identity
@@ -54,6 +55,8 @@ UNCOUNTED = (f"{API_PREFIX}/performance", f"{API_PREFIX}/metrics", "/performance
 REPORT_TIMEOUT_MS = 10_000
 INGEST_TIMEOUT_MS = 3_000
 SALT_REFRESH_S = 1800
+# How long a worker that begins asks PostgreSQL before it goes by the local copy.
+ASK_FOR_S = 3.0
 
 
 def create_app(config: Config | None = None) -> Flask:
@@ -74,16 +77,16 @@ def create_app(config: Config | None = None) -> Flask:
         autocommit=True,
     )
     local_copy = LocalCopy(config.data_dir, database.primary.url)
-    administrators, cookie_secret, identity = _read_essentials(database, local_copy)
-    if config.env == "production" and administrators == 0:
+    found = _read_essentials(database, local_copy)
+    if config.env == "production" and found.administrators == 0:
         raise ConfigError(NO_ADMINISTRATOR)
-    secret_key = config.secret_key.encode() if config.secret_key else cookie_secret
+    secret_key = config.secret_key.encode() if config.secret_key else found.cookie_secret
     app = Flask("pulse", static_folder=None, template_folder="web/templates")
     app.secret_key = secret_key
     app.config["MAX_CONTENT_LENGTH"] = None  # read_body has the limit, and its own error
-    writer = GroupWriter(ingest_engine, Spool(config.data_dir / "spool"))
+    writer = GroupWriter(ingest_engine, Spool(config.data_dir / "spool"), is_away=found.is_away)
     rates = Rates(config.ingest_rate_limit, config.data_dir / "stats" / "rates")
-    parts = Service(config, database, Database(ingest_engine), writer, rates, identity, secret_key, local_copy)
+    parts = Service(config, database, Database(ingest_engine), writer, rates, found.identity, secret_key, local_copy)
     app.extensions["pulse"] = parts
     cache.init_app(app, config)
     analytics.install_warmer(app, parts)
@@ -93,21 +96,37 @@ def create_app(config: Config | None = None) -> Flask:
     _register_blueprints(app, config)
     again = near.NearFirst(parts, app.wsgi_app)
     app.wsgi_app = tracking.TrackingFirst(parts, again, API_PREFIX)  # type: ignore[method-assign]
-    _keep_salts_fresh(SaltStore(database.primary), identity)
+    _keep_salts_fresh(SaltStore(database.primary), found.identity, local_copy)
     return app
 
 
-def _read_essentials(database: Database, local_copy: LocalCopy) -> tuple[int, bytes, Identity]:
-    """Return how many administrators there are, the cookies' secret, and what makes visitors' hashes."""
-    try:
+class _Essentials(NamedTuple):
+    """What an application can't begin without. `is_away`: it is of the local copy."""
+
+    administrators: int
+    cookie_secret: bytes
+    identity: Identity
+    is_away: bool = False
+
+
+def _read_essentials(database: Database, local_copy: LocalCopy) -> _Essentials:
+    """Ask PostgreSQL, or the local copy when that fails or takes long. Raises Unavailable where neither can tell."""
+
+    def ask() -> _Essentials:
         with database.begin() as connection:
-            return count_administrators(connection), get_secret(connection, COOKIES), load_identity(connection)
-    except Unavailable:
-        copy = local_copy.read()
-        if copy is None:
-            raise
-        log.warning("PostgreSQL is away: this worker begins with what was copied of it")
-        return copy.administrators, copy.cookie_secret, copy.identity()
+            return _Essentials(
+                count_administrators(connection), get_secret(connection, COOKIES), load_identity(connection)
+            )
+
+    copy = local_copy.read()
+    try:
+        return ask_within(ask, None if copy is None else ASK_FOR_S)
+    except (Unavailable, DBAPIError, TimeoutError) as error:
+        reason = str(getattr(error, "orig", None) or error.__cause__ or f"no answer in {ASK_FOR_S:.0f} s").strip()
+        if copy is None or isinstance(error, ProgrammingError):  # that is no outage: the schema is not there
+            raise Unavailable(f"The database can't be used: {reason}") from error
+        log.warning("PostgreSQL is away, this worker begins with what was copied of it: %s", reason)
+        return _Essentials(copy.administrators, copy.cookie_secret, copy.identity(), is_away=True)
 
 
 def database_url(config: Config) -> str:
@@ -191,7 +210,7 @@ def _rule() -> str:
     return rule.rule if rule is not None else "(unknown)"
 
 
-def _keep_salts_fresh(salts: SaltStore, identity: Identity) -> None:
+def _keep_salts_fresh(salts: SaltStore, identity: Identity, local_copy: LocalCopy) -> None:
     def run() -> None:
         while True:
             time.sleep(SALT_REFRESH_S)
@@ -199,5 +218,7 @@ def _keep_salts_fresh(salts: SaltStore, identity: Identity) -> None:
                 salts.refresh(identity)
             except DBAPIError as error:
                 log.warning("the visitor salts could not be refreshed: %s", error.orig)
+                if copy := local_copy.read():
+                    identity.add_salts(copy.salts)
 
     threading.Thread(target=run, name="salts", daemon=True).start()

@@ -64,12 +64,12 @@ def serve() -> None:
     with supervisor.alone():
         try:
             with console.status("Preparing the database …"):
-                supervisor.prepare_database()
+                supervisor.prepare_database(may_go_without=True)
             if config.env == "production" and not supervisor.is_without_database:
                 _require_administrator(config)
             with console.status("Starting the workers …"):
                 supervisor.start()
-            _welcome(config)
+            _welcome(config, is_without_database=supervisor.is_without_database)
             supervisor.watch()
         finally:
             with console.status("Stopping …"):
@@ -83,15 +83,17 @@ def _require_administrator(config: Config) -> None:
             raise ConfigError(projects.NO_ADMINISTRATOR)
 
 
-def _welcome(config: Config) -> None:
+def _welcome(config: Config, *, is_without_database: bool) -> None:
     from pulse.supervisor import base_url
 
     url = base_url(config)
-    known, has_key = [], False
+    known: list[projects.Project] | None = None
+    has_key = False
     try:
-        with connected(config) as connection:
-            known = projects.list_projects(connection)
-            has_key = projects.find_key(connection, projects.DEVELOPMENT_KEY) is not None
+        if not is_without_database:
+            with connected(config) as connection:
+                known = projects.list_projects(connection)
+                has_key = projects.find_key(connection, projects.DEVELOPMENT_KEY) is not None
     except Unavailable:  # it went away again; what runs already will find it when it is back
         pass
     table = Table.grid(padding=(0, 2))
@@ -99,13 +101,15 @@ def _welcome(config: Config) -> None:
         table.add_row(label, f"{url}{path}")
     if config.is_development:
         table.add_row("Demo site", f"{url}/demo")
-    for project in known[:5]:
+    for project in (known or [])[:5]:
         table.add_row(f"Project {project.id}", project.name)
     if config.is_development and has_key:
         table.add_row("Key", f"{projects.DEVELOPMENT_KEY} (ingest and read; development only)")
     console.print()
     console.print(f"[bold green]Analytics-Pulse {__version__} is up.[/] Ctrl-C stops it.")
     console.print(table)
+    if known is None:
+        console.print("\n[bold yellow]PostgreSQL is away.[/] Events are kept in the spool until it is back.")
     if config.is_development and has_key:
         console.print("\nSend an event:\n")
         body = '{"type": "pageview", "url": "https://example.com/hello"}'
@@ -115,7 +119,7 @@ def _welcome(config: Config) -> None:
             f" -H 'Content-Type: application/json' -d '{body}'\n",
             flush=True,
         )
-    elif not known:
+    elif known == []:
         console.print("\nMake a project and its keys:  pulse project create NAME --timezone Europe/Berlin\n")
 
 

@@ -151,6 +151,7 @@ class Worker:
         if config.database_url is None:
             include_sessions(engine, self._standing)
         self._jobs = list_jobs(engine, config, self._standing)
+        self._waiting: set[str] = set()  # what was logged of them is not said again
         self._stop = threading.Event()
 
     def run(self) -> None:
@@ -208,9 +209,12 @@ class Worker:
         """Run a job and return when it is due next: after its interval, five times that after a failure."""
         try:
             job.function()
+            self._waiting.discard(job.name)
             return time.monotonic() + job.every_s
         except (DBAPIError, PoolTimeoutError) as error:
-            log.warning("job %s waits for PostgreSQL: %s", job.name, str(getattr(error, "orig", error)).strip())
+            if job.name not in self._waiting:
+                log.warning("job %s waits for PostgreSQL: %s", job.name, str(getattr(error, "orig", error)).strip())
+            self._waiting.add(job.name)
         except Exception:
             log.exception("job %s failed", job.name)
         return time.monotonic() + min(job.every_s * 5, 60.0)

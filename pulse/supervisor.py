@@ -2,6 +2,7 @@
 
 import ctypes
 import fcntl
+import json
 import logging
 import signal
 import socket
@@ -17,11 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from pulse.config import Config
 from pulse.errors import ConfigError
-from pulse.ingest.local_copy import LocalCopy
+from pulse.ingest import batch
+from pulse.ingest.local_copy import LocalCopy, ask_within
 from pulse.monitor import shared
 from pulse.storage import embedded
 from pulse.storage.embedded import EmbeddedServer
@@ -33,6 +36,9 @@ log = logging.getLogger("pulse.supervisor")
 
 ROOT = Path(__file__).resolve().parents[1]
 READY_TIMEOUT_S = 60
+# A service whose PostgreSQL went away since it was asked: it has begun when events are accepted.
+GO_WITHOUT_AFTER_S = 10
+ASK_FOR_S = 5.0
 STOP_TIMEOUT_S = 30
 _PR_SET_PDEATHSIG = 1
 
@@ -112,10 +118,11 @@ class Supervisor:
                 ) from None
             yield
 
-    def prepare_database(self) -> list[str]:
+    def prepare_database(self, *, may_go_without: bool = False) -> list[str]:
         """Start the embedded PostgreSQL if it is ours to start and apply what the schema lacks; return its names.
 
-        While another one can't be reached, and a copy of what events need of it is here, the service begins without it.
+        With `may_go_without` the service begins all the same while another PostgreSQL is away, if a copy of what events
+        need of it is here.
         """
         url = self.config.database_url
         if url is None:
@@ -124,20 +131,22 @@ class Supervisor:
             url = self.server.url
         engine = build_engine(self.config, url, application_name="pulse-migrate")
         try:
-            self.is_without_database = self.server is None and self._is_away(engine)
+            self.is_without_database = may_go_without and self.server is None and self._is_away(engine)
             return [] if self.is_without_database else prepare_schema(engine, self.config)
         finally:
             engine.dispose()
 
     def _is_away(self, engine: Engine) -> bool:
+        """Tell whether PostgreSQL fails to answer or takes no writes, and the local copy can stand in."""
+        if LocalCopy(self.config.data_dir, engine.url).read() is None:
+            return False  # what is wrong with it will be told
         try:
-            engine.connect().close()
-        except OperationalError as error:
-            if LocalCopy(self.config.data_dir, engine.url).read() is None:
-                raise
-            log.warning(
-                "PostgreSQL can't be reached; events go to the spool until it can: %s", str(error.orig).strip()
-            )
+            ask_within(lambda: batch.probe(engine), ASK_FOR_S)
+        except ProgrammingError:  # that is no outage: the schema is not there
+            return False
+        except (DBAPIError, PoolTimeoutError, TimeoutError) as error:
+            reason = str(getattr(error, "orig", error)).strip() or f"no answer in {ASK_FOR_S:.0f} s"
+            log.warning("PostgreSQL is away, events go to the spool until it is back: %s", reason)
             return True
         return False
 
@@ -155,9 +164,13 @@ class Supervisor:
         ]
         for child in self.children:
             child.start()
-        deadline = time.monotonic() + READY_TIMEOUT_S
-        state = "live" if self.is_without_database else "ready"
-        while not self._stop.is_set() and not is_answering(self.config, state):
+        begun_at = time.monotonic()
+        deadline = begun_at + READY_TIMEOUT_S
+        while not self._stop.is_set() and read_health(self.config, "ready") != "ok":
+            is_late = time.monotonic() > begun_at + GO_WITHOUT_AFTER_S
+            if (self.is_without_database or is_late) and read_health(self.config, "live") == "ok":
+                self.is_without_database = True
+                break
             web = self.children[0].process
             if web is not None and web.poll() is not None:
                 raise ConfigError("The web server ended at its start; the lines above say why.")
@@ -208,13 +221,13 @@ def base_url(config: Config) -> str:
     return f"http://{'localhost' if host == '127.0.0.1' else host}:{config.port}"
 
 
-def is_answering(config: Config, state: str) -> bool:
-    """Tell whether the service answers that it is `live`, or `ready`."""
+def read_health(config: Config, question: str) -> str | None:
+    """Return the status that the service gives to `live` or `ready`; None where it does not answer, or says no."""
     try:
-        with urllib.request.urlopen(f"{base_url(config)}/health/{state}", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+        with urllib.request.urlopen(f"{base_url(config)}/health/{question}", timeout=2) as answer:
+            return str(json.load(answer)["data"]["status"])
+    except (urllib.error.URLError, OSError, ValueError):
+        return None
 
 
 def _await_free_port(config: Config) -> None:

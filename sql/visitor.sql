@@ -8,7 +8,7 @@ ON CONFLICT (used_on) DO NOTHING;
 -- The salts from a day on, those made ahead included.
 SELECT used_on, salt
 FROM visitor_salts
-WHERE used_on >= :first_kept
+WHERE used_on >= :first
 ORDER BY used_on;
 
 -- name: delete_salts

@@ -79,6 +79,12 @@ def newest_id() -> int:
     return time.time_ns() // 1_000_000 << 20 | _COUNT_MASK
 
 
+def probe(engine: Engine) -> None:
+    """Return when events can be stored, of which it stores none. Raises DBAPIError, or TimeoutError of the pool."""
+    with engine.begin() as connection:
+        connection.execute(Q.probe)
+
+
 def store(engine: Engine, batch: Batch) -> None:
     """Commit the batch, exactly once however often this is called for it.
 

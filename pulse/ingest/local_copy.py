@@ -10,26 +10,33 @@ it, and written anew when a day's salt is due to go.
 import hashlib
 import logging
 import os
+import threading
 import time
+import zlib
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import msgspec
 from sqlalchemy import URL, Connection, Engine
 
-from pulse.ingest.visitor import Identity, read_salts, read_secret
+from pulse.ingest.visitor import Identity, make_salts, read_secret
 from pulse.monitor.board import Board
 from pulse.storage import projects, schema
 from pulse.storage.projects import ApiKey, Project
 
 log = logging.getLogger("pulse.ingest")
 
+T = TypeVar("T")
+
 FILE_NAME = "local-copy"
 # A key made or revoked through this node is in it after a second, one by other nodes or `pulse key` after this time.
 EVERY_S = 10.0
 _BOARD = "remembered"
+_CHECK_BYTES = 4
 
 
 class Copy(msgspec.Struct, frozen=True):
@@ -46,14 +53,14 @@ class Copy(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, connection: Connection, database: bytes, now: datetime) -> Self:
-        """Read it, 1 ms and 10 ms more for each 1,000 keys."""
+        """Read it, and make the salts that are missing (4 ms with 1,000 keys, 70 ms with 20,000)."""
         return cls(
             database,
             schema.schema_version(connection),
             projects.count_administrators(connection),
             projects.get_secret(connection, projects.COOKIES),
             read_secret(connection),
-            read_salts(connection, now),
+            make_salts(connection, now),
             projects.list_valid_keys(connection),
             {project.id: project for project in projects.list_projects(connection)},
         )
@@ -92,9 +99,12 @@ class LocalCopy:
         return self._copy
 
     def _decode(self, data: bytes) -> Copy | None:
+        body = data[_CHECK_BYTES:]
+        if _check(body) != data[:_CHECK_BYTES]:
+            return None
         try:
-            copy = msgspec.msgpack.decode(data, type=Copy)
-        except msgspec.MsgspecError:
+            copy = msgspec.msgpack.decode(body, type=Copy)
+        except (msgspec.MsgspecError, ValueError):
             return None  # of another release
         is_ours = copy.database == self._database and copy.schema == len(schema.list_migrations())
         return copy if is_ours else None
@@ -103,13 +113,13 @@ class LocalCopy:
         """Return what the database has to copy."""
         return Copy.of(connection, self._database, now or datetime.now(UTC))
 
-    def write(self, data: bytes) -> None:
-        """Replace the file by an encoded copy, whole or not at all."""
+    def write(self, body: bytes) -> None:
+        """Replace the file by an encoded copy, whole or not at all. Raises OSError."""
         temporary = self._path.with_suffix(".tmp")
         with suppress(FileNotFoundError):
             temporary.unlink()
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(data)
+            file.write(_check(body) + body)
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(self._path)
@@ -128,6 +138,7 @@ class Keeper:
         self._board = board
         self._generation = b""
         self._written = b""
+        self._is_troubled = False
         self._due = 0.0
 
     def keep(self) -> None:
@@ -138,9 +149,34 @@ class Keeper:
         with self._engine.begin() as connection:
             data = msgspec.msgpack.encode(self._copy.read_from(connection))
         if data != self._written or not self._copy.is_there():
-            self._copy.write(data)
-            self._written = data
+            try:
+                self._copy.write(data)
+            except OSError as error:
+                if not self._is_troubled:
+                    log.error("the local copy can't be written: %s", error)
+                self._is_troubled = True
+                return
+            self._written, self._is_troubled = data, False
         self._generation, self._due = generation, now + EVERY_S
+
+
+def ask_within(ask: Callable[[], T], for_s: float | None) -> T:
+    """Return what `ask` returns, which goes on beside when it takes longer.
+
+    Raises what it raises, TimeoutError after `for_s` seconds; None is without limit.
+    """
+    if for_s is None:
+        return ask()
+    answer: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(ask())
+        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+            answer.set_exception(error)
+
+    threading.Thread(target=run, name="ask-within", daemon=True).start()
+    return answer.result(for_s)
 
 
 def changes_board(data_dir: Path) -> Board:
@@ -148,7 +184,12 @@ def changes_board(data_dir: Path) -> Board:
     return Board(data_dir / _BOARD)
 
 
+def _check(body: bytes) -> bytes:
+    return zlib.crc32(body).to_bytes(_CHECK_BYTES, "big")
+
+
 def _fingerprint(url: URL) -> bytes:
     """Tell databases apart without a secret: who asks, and under which password, may change."""
-    place = URL.create("postgresql", host=url.host, port=url.port, database=url.database, query=url.query)
-    return hashlib.sha256(str(place).encode()).digest()
+    host = url.query.get("host", url.host)
+    port = url.query.get("port", url.port or 5432)
+    return hashlib.sha256(f"{host}\n{port}\n{url.query.get('dbname', url.database)}".encode()).digest()

@@ -7,6 +7,7 @@ way to know them again. Sites that can't pay it send `visitor_id` and `session_i
 a secret that never changes.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from hashlib import blake2b
 from os import urandom
@@ -22,6 +23,7 @@ _QUERIES = load_queries("visitor")
 _KEY_BYTES = 32
 _DAYS_KEPT = 2  # today's and yesterday's
 _ONE_DAY = timedelta(days=1)
+_BRIDGED = timedelta(days=14)  # an outage's length in which salts are derived from each other
 _NAMED = 4096  # one megabyte with the ids
 _PROJECTS = 1024
 _HASH = Struct("<q")
@@ -60,21 +62,20 @@ class Identity:
         try:
             return self._salts[day]
         except KeyError:
-            return self._derive(day)
+            return self._derive_salt(day)
 
-    def _derive(self, day: date) -> bytes:
-        nearest = max((known for known in self._salts if known < day), default=day - _ONE_DAY)
-        salt = self._salts.get(nearest) or urandom(_KEY_BYTES)  # never of the secret: it is kept
-        # Day by day: a worker that had no event on one of them comes to the same.
-        while nearest < day:
-            nearest += _ONE_DAY
-            salt = blake2b(nearest.isoformat().encode(), key=salt, digest_size=_KEY_BYTES).digest()
+    def _derive_salt(self, day: date) -> bytes:
+        salt = _derive(self._salts, day)
         self._salts = {**self._salts, day: salt}
         return salt
 
     def replace_salts(self, salts: dict[date, bytes]) -> None:
         """Take up the salts of the database and forget all others."""
         self._salts = dict(salts)
+
+    def add_salts(self, salts: dict[date, bytes]) -> None:
+        """Take up those of days that none is known of: another worker asked the database last."""
+        self._salts = {**salts, **self._salts}
 
     def visitor(self, project_id: int, visitor_id: str | None, address: str, user_agent: str, day: date) -> int:
         """Return the visitor's hash: of the client's own `visitor_id`, else of address and user agent on `day`.
@@ -123,44 +124,70 @@ class SaltStore:
         today = _today(now)
         derived = {today: identity.salt(today)}
         with self._engine.begin() as connection:
-            salts = _make_salts(connection, today, derived)
+            salts = make_salts(connection, now, derived)
         identity.replace_salts(salts)
 
     def delete_old(self, now: datetime | None = None) -> int:
         """Delete the salts of all days before yesterday and return how many there were.
 
-        From then on nobody can compute, or test a guess at, the visitors of those days.
+        From then on nobody can compute, or test a guess at, the visitors of those days. After an outage of days today's
+        is derived from them first.
         """
         with self._engine.begin() as connection:
+            make_salts(connection, now)
             return connection.execute(_QUERIES.delete_salts, {"first_kept": _first_kept(_today(now))}).rowcount
 
 
 def load_identity(connection: Connection, now: datetime | None = None) -> Identity:
     """Return an Identity for today, making what is missing."""
-    return Identity(_make_salts(connection, _today(now), {}), read_secret(connection))
-
-
-def read_salts(connection: Connection, now: datetime | None = None) -> dict[date, bytes]:
-    """Return the salts that are still in use, and those made ahead."""
-    return _select_salts(connection, _today(now))
-
-
-def _make_salts(connection: Connection, today: date, offered: dict[date, bytes]) -> dict[date, bytes]:
-    for day in (today, today + _ONE_DAY):
-        salt = offered.get(day) or urandom(_KEY_BYTES)
-        connection.execute(_QUERIES.offer_salt, {"day": day, "salt": salt})
-    return _select_salts(connection, today)
-
-
-def _select_salts(connection: Connection, today: date) -> dict[date, bytes]:
-    rows = connection.execute(_QUERIES.select_salts, {"first_kept": _first_kept(today)})
-    return {row.used_on: bytes(row.salt) for row in rows}
+    return Identity(make_salts(connection, now), read_secret(connection))
 
 
 def read_secret(connection: Connection) -> bytes:
     """Return the secret under which clients' own ids are hashed, made at the first call; it never changes."""
-    connection.execute(_QUERIES.offer_secret, {"value": urandom(_KEY_BYTES)})
-    return bytes(connection.execute(_QUERIES.select_secret).scalar_one())
+    found = connection.execute(_QUERIES.select_secret).scalar()
+    if found is None:
+        connection.execute(_QUERIES.offer_secret, {"value": urandom(_KEY_BYTES)})
+        found = connection.execute(_QUERIES.select_secret).scalar_one()
+    return bytes(found)
+
+
+def make_salts(
+    connection: Connection, now: datetime | None = None, offered: Mapping[date, bytes] | None = None
+) -> dict[date, bytes]:
+    """Return the salts that are in use and tomorrow's, after making what is missing; `offered` are taken for it.
+
+    Where today's is missing although earlier ones are there, the database was away at the turn of the day: it is
+    derived from them, as the workers did that went on meanwhile. Nothing is written when nothing is missing.
+    """
+    today = _today(now)
+    offered = offered or {}
+    known = _select_salts(connection, today - _BRIDGED)
+    missing = {today, today + _ONE_DAY} - known.keys()
+    for day in missing:
+        made = offered.get(day) or (_derive(known, day) if day == today else urandom(_KEY_BYTES))
+        connection.execute(_QUERIES.offer_salt, {"day": day, "salt": made})
+    if missing:
+        known = _select_salts(connection, _first_kept(today))
+    return {day: salt for day, salt in known.items() if day >= _first_kept(today)}
+
+
+def _derive(salts: Mapping[date, bytes], day: date) -> bytes:
+    """Return a salt made from the latest one before `day`, a random one where that is too long ago."""
+    latest = max((known for known in salts if day - _BRIDGED <= known < day), default=None)
+    if latest is None:
+        return urandom(_KEY_BYTES)  # never of the secret: it is kept
+    salt = salts[latest]
+    # Day by day: a worker that had no event on one of them comes to the same.
+    while latest < day:
+        latest += _ONE_DAY
+        salt = blake2b(latest.isoformat().encode(), key=salt, digest_size=_KEY_BYTES).digest()
+    return salt
+
+
+def _select_salts(connection: Connection, first: date) -> dict[date, bytes]:
+    rows = connection.execute(_QUERIES.select_salts, {"first": first})
+    return {row.used_on: bytes(row.salt) for row in rows}
 
 
 def _first_kept(today: date) -> date:

@@ -76,7 +76,7 @@ class GroupWriter:
     While PostgreSQL is away, groups go to the spool instead; when it is back, the background worker replays them.
     """
 
-    def __init__(self, engine: Engine, spool: Spool) -> None:
+    def __init__(self, engine: Engine, spool: Spool, *, is_away: bool = False) -> None:
         self._engine = engine
         self._spool = spool
         self._ids = BatchIds(spool.newest())
@@ -85,7 +85,7 @@ class GroupWriter:
         self._waiting_rows = 0
         self._lock = threading.Lock()
         self._wake = threading.Event()
-        self._away = False
+        self._away = is_away
         self._probe_every_s = PROBE_EVERY_S
         self._probe_at = 0.0
         self._is_probing = False
@@ -149,6 +149,8 @@ class GroupWriter:
                 time.sleep(rest_s)
             began_at = time.monotonic()
             self._wake.clear()
+            if self._away:
+                self._begin_probe()
             if group := self._take_group():
                 self._finish(group)
                 commit_s += (time.monotonic() - began_at - commit_s) / 16
@@ -197,7 +199,6 @@ class GroupWriter:
 
     def _keep(self, group: list[_Submission]) -> None:
         if self._away:
-            self._begin_probe()
             self._keep_in_spool(self._refuse_floods(group))
             return
         batch = self._make_batch(group)
@@ -272,8 +273,7 @@ class GroupWriter:
     def _probe(self) -> None:
         self._probe_at = time.monotonic() + PROBE_EVERY_S
         try:
-            with self._engine.connect() as connection:
-                connection.execute(batches.Q.probe)
+            batches.probe(self._engine)
         except (DBAPIError, PoolTimeoutError):
             pass
         else:

@@ -295,5 +295,8 @@ def ensure_development_project(connection: Connection) -> None:
 
 def get_secret(connection: Connection, name: str) -> bytes:
     """Return a secret of the service, made at the first call."""
-    connection.execute(Q.offer_secret, {"name": name, "value": secrets.token_bytes(32)})
-    return bytes(connection.execute(Q.get_secret, {"name": name}).scalar_one())
+    found = connection.execute(Q.get_secret, {"name": name}).scalar()
+    if found is None:
+        connection.execute(Q.offer_secret, {"name": name, "value": secrets.token_bytes(32)})
+        found = connection.execute(Q.get_secret, {"name": name}).scalar_one()
+    return bytes(found)

@@ -87,6 +87,10 @@ class Remembered(Generic[K, V]):
             self._asking.pop(key, None)
             mine.set()
 
+    def knows(self, key: K) -> bool:
+        """Tell whether there is an answer, however old."""
+        return key in self._held
+
     def _ask(self, key: K, held: _Held[V] | None) -> V:
         memory, begun_at = self._held, time.monotonic()
         # An answer holds from when it was asked for: it may be on its way for long.

@@ -11,7 +11,7 @@ from flask import current_app
 
 from pulse.config import Config
 from pulse.errors import Unavailable
-from pulse.ingest.local_copy import LocalCopy, changes_board
+from pulse.ingest.local_copy import Copy, LocalCopy, changes_board
 from pulse.ingest.rates import Rates
 from pulse.ingest.visitor import Identity
 from pulse.ingest.writer import GroupWriter
@@ -67,19 +67,23 @@ class Service:
     def _find_key(self, text: str) -> ApiKey | None:
         if text == DEVELOPMENT_KEY and self.config.env == "production":
             return None  # everybody knows it; a database that began in development may still hold it
-        if self.writer.is_away and (known := self._find_copied_key(text)):
-            return known  # an answer that PostgreSQL owes may be seconds in coming
-        try:
-            with self.ingest.begin() as connection:
-                return find_key(connection, text)
-        except Unavailable:
-            if known := self._find_copied_key(text):
-                return known
-            raise  # it may have been made a moment ago
+        copy = self._read_copy_if_away()
+        if copy is None:
+            try:
+                with self.ingest.begin() as connection:
+                    return find_key(connection, text)
+            except Unavailable:
+                copy = self.local_copy.read()
+                if copy is None:
+                    raise
+        key = copy.find_key(text)
+        if key is None:  # it may have been made a moment ago
+            raise Unavailable("The database is away, and nothing is known of this key yet.", retry_after_s=5)
+        return key
 
-    def _find_copied_key(self, text: str) -> ApiKey | None:
-        copy = self.local_copy.read()
-        return copy.find_key(text) if copy else None
+    def _read_copy_if_away(self) -> Copy | None:
+        """Return the copy once events go to the spool: an answer of PostgreSQL may be seconds in coming."""
+        return self.local_copy.read() if self.writer.is_away else None
 
     def _find_keys(self, texts: Sequence[str]) -> dict[str, ApiKey | None]:
         with self.ingest.begin() as connection:
@@ -94,14 +98,16 @@ class Service:
             return {**dict.fromkeys(emails), **find_logins_of(connection, emails)}
 
     def _get_project(self, project_id: int) -> Project:
-        try:
-            with self.database.begin() as connection:
-                return get_project(connection, project_id)
-        except Unavailable:
-            copy = self.local_copy.read()
-            if copy is None or project_id not in copy.projects:
-                raise
-            return copy.projects[project_id]
+        copy = self._read_copy_if_away()
+        if copy is None or project_id not in copy.projects:
+            try:
+                with self.database.begin() as connection:
+                    return get_project(connection, project_id)
+            except Unavailable:
+                copy = self.local_copy.read()
+                if copy is None or project_id not in copy.projects:
+                    raise
+        return copy.projects[project_id]
 
     def _get_projects(self, project_ids: Sequence[int]) -> dict[int, Project]:
         with self.database.begin() as connection:
@@ -129,6 +135,8 @@ class Service:
 
         Nobody knows while PostgreSQL is away and was not asked before: then all that is kept counts as old.
         """
+        if self.writer.is_away and not self._changes.knows(project_id):
+            return time.time()
         try:
             return changes.last_change(self._changes.get(project_id), first_day, last_day)
         except Unavailable:

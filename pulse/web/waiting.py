@@ -14,6 +14,7 @@ from pulse.errors import ConfigError, Unavailable
 log = logging.getLogger("pulse.app")
 
 RETRY_S = 0.5
+RETRY_AFTER_FAULT_S = 10.0
 _LIVE = json.dumps({"success": True, "data": {"status": "starting", "database": "away"}}).encode()
 _AWAY = json.dumps(
     {"success": False, "error": "UNAVAILABLE", "message": "The service waits for its database; try again shortly."}
@@ -57,6 +58,9 @@ class Waiting:
             except ConfigError as error:
                 log.error("%s", error)
                 return
+            except Exception:
+                log.exception("this worker could not begin")
+                time.sleep(RETRY_AFTER_FAULT_S)
         log.warning("PostgreSQL is there: this worker is ready")
 
 
@@ -67,6 +71,6 @@ def serve_when_ready(build: Callable[[], Flask]) -> Flask | Waiting:
     """
     try:
         return build()
-    except Unavailable:
-        log.warning("this worker waits for PostgreSQL")
+    except Unavailable as error:
+        log.warning("this worker waits for PostgreSQL: %s", error)
         return Waiting(build)

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from werkzeug.test import Client
 
 from pulse.app import create_app
 from pulse.config import Config
-from pulse.errors import ConfigError
+from pulse.errors import ConfigError, Unavailable
 from pulse.ingest.local_copy import Keeper, LocalCopy, changes_board
 from pulse.monitor import nodes
 from pulse.storage.projects import create_key, ensure_development_project
+from pulse.web import waiting
 from pulse.web.tracking import TrackingFirst
 from pulse.web.waiting import Waiting, serve_when_ready
 from tests.running import wait_until
@@ -73,6 +74,62 @@ def test_with_a_copy_it_takes_events_and_answers_from_the_cache(away: Config) ->
     assert client.get("/api/v1/projects/2/analytics", headers=KEY).status_code == 403
     assert client.get("/health/ready").status_code == 503
     close(app)
+
+
+def read_only(engine: Engine) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM visitor_salts"))  # a new day's are to be made
+        name = connection.execute(text("SELECT current_database()")).scalar()
+        connection.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"))
+
+
+def test_with_a_copy_it_begins_where_nothing_can_be_written(away: Config, config: Config, engine: Engine) -> None:
+    read_only(engine)
+    app = create_app(config)
+    assert app.test_client().post("/api/v1/track/event", **EVENT).status_code == 200
+    assert len(list((away.data_dir / "spool").glob("*.batch"))) == 1
+    close(app)
+
+
+def test_with_a_copy_it_does_not_wait_for_an_answer_that_takes_long(
+    away: Config, config: Config, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pulse.app.ASK_FOR_S", 0.1)
+    with engine.begin() as connection:
+        connection.execute(text("LOCK TABLE service_secrets, events IN ACCESS EXCLUSIVE MODE"))
+        app = create_app(config)
+        assert app.test_client().post("/api/v1/track/event", **EVENT).status_code == 200
+        assert len(list((away.data_dir / "spool").glob("*.batch"))) == 1
+    close(app)
+
+
+def test_without_a_copy_it_waits_until_it_can_write(config: Config, engine: Engine) -> None:
+    with engine.begin() as connection:
+        ensure_development_project(connection)
+    read_only(engine)
+    app = serve_when_ready(lambda: create_app(config))
+    assert isinstance(app, Waiting)
+    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        name = connection.execute(text("SELECT current_database()")).scalar()
+        connection.execute(text("SET default_transaction_read_only = off"))
+        connection.execute(text(f"ALTER DATABASE {name} RESET default_transaction_read_only"))
+    wait_until(lambda: app.wsgi_app is not None)
+    assert Client(app).post("/api/v1/track/event", **EVENT).status_code == 200
+    app.extensions["pulse"].writer.close()
+
+
+def test_no_fault_makes_it_wait_for_ever(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "RETRY_AFTER_FAULT_S", 0.0)
+    faults: list[Exception] = [Unavailable("away"), Unavailable("away"), RuntimeError("a fault")]
+
+    def build() -> Flask:
+        if faults:
+            raise faults.pop(0)
+        return app
+
+    found = serve_when_ready(build)
+    assert isinstance(found, Waiting)
+    wait_until(lambda: found.wsgi_app is app.wsgi_app)
 
 
 def test_a_copy_does_not_stand_in_for_an_administrator(away: Config) -> None:

@@ -1,16 +1,20 @@
 """What a node keeps of the database on its own disk."""
 
 import stat
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import Engine
 
 from pulse.config import Config
-from pulse.ingest.local_copy import FILE_NAME, Copy, Keeper, LocalCopy, changes_board
+from pulse.ingest.local_copy import FILE_NAME, Copy, Keeper, LocalCopy, ask_within, changes_board
 from pulse.ingest.visitor import load_identity
 from pulse.storage import projects
 
@@ -100,23 +104,74 @@ def test_salts_leave_it_when_they_leave_the_database(node: Node, engine: Engine)
         assert NOW.date() not in node.copy.read_from(connection, NOW + 2 * DAY).salts
 
 
-@pytest.mark.parametrize("damage", ["database", "schema", "cut", "empty", "noise"])
-def test_a_copy_that_is_not_of_this_database_and_release_is_none(node: Node, damage: str) -> None:
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda body: msgspec.msgpack.encode({**msgspec.msgpack.decode(body), "database": b"x" * 32}),
+        lambda body: msgspec.msgpack.encode({**msgspec.msgpack.decode(body), "schema": 1}),
+        lambda body: msgspec.msgpack.encode({"of": "another release"}),
+        lambda body: body.replace(b"development", b"developmen\xff"),
+    ],
+)
+def test_a_copy_that_is_not_of_this_database_and_release_is_none(node: Node, change: Callable[[bytes], bytes]) -> None:
     node.keeper.keep()
-    data = node.path.read_bytes()
-    other = msgspec.msgpack.decode(data)
-    if damage == "database":
-        other["database"] = b"x" * 32
-    elif damage == "schema":
-        other["schema"] += 1
-    data = {"cut": data[:-5], "empty": b"", "noise": b"\xc1" * 50}.get(damage, msgspec.msgpack.encode(other))
-    node.path.write_bytes(data)
-    assert LocalCopy(node.path.parent, node.keeper._engine.url).read() is None
+    body = node.path.read_bytes()[4:]
+    node.copy.write(change(body))
+    assert node.copy.read() is None
+    node.copy.write(body)
+    assert node.copy.read() is not None
+
+
+@given(st.data())
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_damaged_copy_is_none(node: Node, data: st.DataObject) -> None:
+    if not node.path.exists():
+        node.keeper.keep()
+        node.path.with_suffix(".whole").write_bytes(node.path.read_bytes())
+    whole = node.path.with_suffix(".whole").read_bytes()
+    place = data.draw(st.integers(0, len(whole) - 1))
+    changed = bytearray(whole)
+    changed[place] ^= data.draw(st.integers(1, 255))
+    for damaged in (bytes(changed), whole[:place]):
+        node.path.unlink()
+        node.path.write_bytes(damaged)
+        assert LocalCopy(node.path.parent, node.keeper._engine.url).read() is None
+
+
+def test_what_cannot_be_written_is_said_once(node: Node, config: Config, caplog: pytest.LogCaptureFixture) -> None:
+    node.path.mkdir()
+    (node.path / "full").touch()
+    for _ in range(3):
+        node.keeper.keep()
+    assert [record.levelname for record in caplog.records if record.name == "pulse.ingest"] == ["ERROR"]
+    (node.path / "full").unlink()
+    node.path.rmdir()
+    node.keeper.keep()
+    assert node.read().find_key("test_api_key")
 
 
 def test_who_asks_does_not_make_it_another_database_but_where_does(node: Node, engine: Engine) -> None:
     node.keeper.keep()
     folder, url = node.path.parent, engine.url
-    assert LocalCopy(folder, url.set(username="other", password="secret")).read() == node.read()
-    assert LocalCopy(folder, url.set(database="other")).read() is None
-    assert LocalCopy(folder, url.update_query_dict({"host": "/elsewhere"})).read() is None
+    asks = [
+        url.set(username="other", password="secret"),
+        url.update_query_dict({"user": "other", "password": "secret", "connect_timeout": "1"}),
+        url.set(port=5432),
+    ]
+    assert [LocalCopy(folder, same).read() for same in asks] == [node.read()] * 3
+    for other in (
+        url.set(database="other"),
+        url.update_query_dict({"host": "/elsewhere"}),
+        url.update_query_dict({"port": "5433"}),
+    ):
+        assert LocalCopy(folder, other).read() is None
+
+
+def test_an_answer_is_waited_for_as_long_as_it_may_take() -> None:
+    assert ask_within(lambda: 1, 60) == ask_within(lambda: 1, None) == 1
+    with pytest.raises(ZeroDivisionError):
+        ask_within(lambda: 1 / 0, 60)
+    never = threading.Event()
+    with pytest.raises(TimeoutError):
+        ask_within(never.wait, 0.01)
+    never.set()

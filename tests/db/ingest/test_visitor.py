@@ -66,13 +66,30 @@ def test_a_salt_derived_in_an_outage_stays_the_days_salt(engine: Engine) -> None
     assert load(engine, third_day).salt(third_day.date()) == derived
 
 
+def test_who_begins_after_an_outage_of_days_agrees_with_who_went_on(engine: Engine) -> None:
+    store = SaltStore(engine)
+    identity = load(engine, NOW)
+    back = NOW + 3 * DAY
+    derived = identity.salt(back.date())
+    store.delete_old(back)
+    assert stored_days(engine) == [TODAY + 3 * DAY, TODAY + 4 * DAY]
+    assert load(engine, back).salt(back.date()) == derived
+    store.refresh(identity, back)
+    assert identity.salt(back.date()) == derived
+
+
+def test_a_salt_is_not_derived_from_one_of_weeks_ago(engine: Engine) -> None:
+    identity = load(engine, NOW)
+    assert load(engine, NOW + 40 * DAY).salt(TODAY + 40 * DAY) != identity.salt(TODAY + 40 * DAY)
+
+
 def test_old_salts_are_deleted_and_forgotten(engine: Engine) -> None:
     store = SaltStore(engine)
     identity = load(engine, NOW)
     old = identity.salt(TODAY)
     assert store.delete_old(NOW + DAY) == 0
     assert store.delete_old(NOW + 2 * DAY) == 1
-    assert stored_days(engine) == [TODAY + DAY]
+    assert stored_days(engine) == [TODAY + DAY, TODAY + 2 * DAY, TODAY + 3 * DAY]
     store.refresh(identity, NOW + 2 * DAY)
     assert identity.salt(TODAY) != old
 
