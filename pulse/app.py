@@ -55,6 +55,7 @@ UNCOUNTED = (f"{API_PREFIX}/performance", f"{API_PREFIX}/metrics", "/performance
 REPORT_TIMEOUT_MS = 10_000
 INGEST_TIMEOUT_MS = 3_000
 SALT_REFRESH_S = 1800
+SALT_RETRY_S = 60
 # How long a worker that begins asks PostgreSQL before it goes by the local copy.
 ASK_FOR_S = 3.0
 
@@ -63,12 +64,24 @@ def create_app(config: Config | None = None) -> Flask:
     """Build the web application; it expects a migrated database.
 
     While PostgreSQL is away it begins with what this machine keeps of it. Raises ConfigError, and Unavailable where
-    nothing is kept.
+    nothing is kept, or the schema is not there.
     """
     config = config or load_config()
     set_up_logging(config, request_id)
     geo.use_database(config.geoip_database)
     database = _connect(config)
+    local_copy = LocalCopy(config.data_dir, database.primary.url)
+    try:
+        found = _read_essentials(database, local_copy)
+    except Unavailable:
+        database.dispose()  # it will be tried again, and again
+        raise
+    if config.env == "production" and found.administrators == 0:
+        raise ConfigError(NO_ADMINISTRATOR)
+    secret_key = config.secret_key.encode() if config.secret_key else found.cookie_secret
+    app = Flask("pulse", static_folder=None, template_folder="web/templates")
+    app.secret_key = secret_key
+    app.config["MAX_CONTENT_LENGTH"] = None  # read_body has the limit, and its own error
     ingest_engine = build_engine(
         config,
         database_url(config),
@@ -76,14 +89,6 @@ def create_app(config: Config | None = None) -> Flask:
         statement_timeout_ms=INGEST_TIMEOUT_MS,
         autocommit=True,
     )
-    local_copy = LocalCopy(config.data_dir, database.primary.url)
-    found = _read_essentials(database, local_copy)
-    if config.env == "production" and found.administrators == 0:
-        raise ConfigError(NO_ADMINISTRATOR)
-    secret_key = config.secret_key.encode() if config.secret_key else found.cookie_secret
-    app = Flask("pulse", static_folder=None, template_folder="web/templates")
-    app.secret_key = secret_key
-    app.config["MAX_CONTENT_LENGTH"] = None  # read_body has the limit, and its own error
     writer = GroupWriter(ingest_engine, Spool(config.data_dir / "spool"), is_away=found.is_away)
     rates = Rates(config.ingest_rate_limit, config.data_dir / "stats" / "rates")
     parts = Service(config, database, Database(ingest_engine), writer, rates, found.identity, secret_key, local_copy)
@@ -96,7 +101,7 @@ def create_app(config: Config | None = None) -> Flask:
     _register_blueprints(app, config)
     again = near.NearFirst(parts, app.wsgi_app)
     app.wsgi_app = tracking.TrackingFirst(parts, again, API_PREFIX)  # type: ignore[method-assign]
-    _keep_salts_fresh(SaltStore(database.primary), found.identity, local_copy)
+    _keep_salts_fresh(SaltStore(database.primary), found, local_copy)
     return app
 
 
@@ -122,7 +127,8 @@ def _read_essentials(database: Database, local_copy: LocalCopy) -> _Essentials:
     try:
         return ask_within(ask, None if copy is None else ASK_FOR_S)
     except (Unavailable, DBAPIError, TimeoutError) as error:
-        reason = str(getattr(error, "orig", None) or error.__cause__ or f"no answer in {ASK_FOR_S:.0f} s").strip()
+        cause = error.__cause__ or error
+        reason = str(getattr(cause, "orig", cause)).strip() or f"no answer in {ASK_FOR_S:.0f} s"
         if copy is None or isinstance(error, ProgrammingError):  # that is no outage: the schema is not there
             raise Unavailable(f"The database can't be used: {reason}") from error
         log.warning("PostgreSQL is away, this worker begins with what was copied of it: %s", reason)
@@ -210,15 +216,19 @@ def _rule() -> str:
     return rule.rule if rule is not None else "(unknown)"
 
 
-def _keep_salts_fresh(salts: SaltStore, identity: Identity, local_copy: LocalCopy) -> None:
+def _keep_salts_fresh(salts: SaltStore, found: _Essentials, local_copy: LocalCopy) -> None:
     def run() -> None:
+        pause_s = SALT_RETRY_S if found.is_away else SALT_REFRESH_S
         while True:
-            time.sleep(SALT_REFRESH_S)
+            time.sleep(pause_s)
             try:
-                salts.refresh(identity)
-            except DBAPIError as error:
-                log.warning("the visitor salts could not be refreshed: %s", error.orig)
-                if copy := local_copy.read():
-                    identity.add_salts(copy.salts)
+                salts.refresh(found.identity)
+                pause_s = SALT_REFRESH_S
+            except Exception as error:  # noqa: BLE001 - without it visitors would be counted twice from some day on
+                log.warning("the visitor salts could not be refreshed: %s", getattr(error, "orig", error))
+                pause_s = SALT_RETRY_S
+            copy = local_copy.read()  # after a refresh, too: salts that are due to go leave this process's memory
+            if copy and pause_s == SALT_RETRY_S:
+                found.identity.add_salts(copy.salts)
 
     threading.Thread(target=run, name="salts", daemon=True).start()

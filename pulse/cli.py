@@ -109,7 +109,7 @@ def _welcome(config: Config, *, is_without_database: bool) -> None:
     console.print(f"[bold green]Analytics-Pulse {__version__} is up.[/] Ctrl-C stops it.")
     console.print(table)
     if known is None:
-        console.print("\n[bold yellow]PostgreSQL is away.[/] Events are kept in the spool until it is back.")
+        console.print("\n[bold yellow]PostgreSQL can't be used.[/] Events are kept in the spool until it can.")
     if config.is_development and has_key:
         console.print("\nSend an event:\n")
         body = '{"type": "pageview", "url": "https://example.com/hello"}'

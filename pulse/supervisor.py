@@ -2,6 +2,7 @@
 
 import ctypes
 import fcntl
+import http.client
 import json
 import logging
 import signal
@@ -226,7 +227,7 @@ def read_health(config: Config, question: str) -> str | None:
     try:
         with urllib.request.urlopen(f"{base_url(config)}/health/{question}", timeout=2) as answer:
             return str(json.load(answer)["data"]["status"])
-    except (urllib.error.URLError, OSError, ValueError):
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError):
         return None
 
 

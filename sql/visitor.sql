@@ -15,15 +15,3 @@ ORDER BY used_on;
 -- Forget the salts before a day: the visitors of those days can't be computed again.
 DELETE FROM visitor_salts
 WHERE used_on < :first_kept;
-
--- name: offer_secret
--- Make the secret of client-supplied ids unless there is one.
-INSERT INTO service_secrets (name, value)
-VALUES ('visitor-id', :value)
-ON CONFLICT (name) DO NOTHING;
-
--- name: select_secret
--- The secret of client-supplied ids.
-SELECT value
-FROM service_secrets
-WHERE name = 'visitor-id';

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from math import isfinite
 from typing import Any, Literal
 
 import msgspec
@@ -159,7 +160,8 @@ class Computer:
 
     def _compute(self, wish: Wish, flight: Flight, claim: Claim) -> Envelope:
         try:
-            envelope = seal(wish.compute(), wish.ttl_s, wish.version)
+            # What is computed while nobody knows the version may lack a change: it is kept as of the first one.
+            envelope = seal(wish.compute(), wish.ttl_s, wish.version if isfinite(wish.version) else 0.0)
         except BaseException:
             self._store.release(wish.key, claim)
             raise

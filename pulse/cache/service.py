@@ -117,6 +117,7 @@ class CacheService:
         `stale_on`: exceptions of `compute` in whose place the old value is the answer, up to `Limits.stale_s` after
         its ttl. `namespace` is what the counters count it under, the key's own if not given. A value kept for a smaller
         `version` counts as past its ttl: what a value is made of may have a number that grows with each change.
+        An infinite one says that nobody knows it: all that is kept counts as past its ttl.
         `in_background` runs what it is given beside the caller: a value that is asked for shortly before its ttl is
         over is renewed there, so that one in demand is always fresh and nobody waits for it.
         """

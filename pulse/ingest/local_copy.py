@@ -2,9 +2,9 @@
 
 A web worker knows the keys it has seen; one that starts during an outage would know nothing, and refuse every event
 until PostgreSQL is back. So the node's background worker writes all valid keys (hashes, as in the database), the
-projects, and the visitors' salts and secrets to a file that web workers read only when PostgreSQL does not answer. It
-is one more place that holds the salts of today and yesterday: for its owner's eyes, like the embedded database beside
-it, and written anew when a day's salt is due to go.
+projects, and the visitors' salts and secrets to a file by which web workers go when PostgreSQL does not answer. It is
+one more place that holds the salts of today and yesterday: for its owner's eyes, like the embedded database beside it,
+and written anew when a day's salt is due to go.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from typing import Self, TypeVar
 import msgspec
 from sqlalchemy import URL, Connection, Engine
 
-from pulse.ingest.visitor import Identity, make_salts, read_secret
+from pulse.ingest.visitor import BRIDGED, Identity, make_salts
 from pulse.monitor.board import Board
 from pulse.storage import projects, schema
 from pulse.storage.projects import ApiKey, Project
@@ -43,6 +43,7 @@ class Copy(msgspec.Struct, frozen=True):
     """The database's part in taking events, and in reading reports from the cache. `keys` are by their hash."""
 
     database: bytes
+    day: date
     schema: int
     administrators: int
     cookie_secret: bytes
@@ -56,10 +57,11 @@ class Copy(msgspec.Struct, frozen=True):
         """Read it, and make the salts that are missing (4 ms with 1,000 keys, 70 ms with 20,000)."""
         return cls(
             database,
+            now.astimezone(UTC).date(),
             schema.schema_version(connection),
             projects.count_administrators(connection),
             projects.get_secret(connection, projects.COOKIES),
-            read_secret(connection),
+            projects.get_secret(connection, projects.VISITOR_IDS),
             make_salts(connection, now),
             projects.list_valid_keys(connection),
             {project.id: project for project in projects.list_projects(connection)},
@@ -96,7 +98,9 @@ class LocalCopy:
         except OSError as error:
             log.warning("the local copy can't be read: %s", error)
             return None
-        return self._copy
+        # Salts are not derived for longer; and who knows which keys were revoked meanwhile.
+        is_old = self._copy is not None and datetime.now(UTC).date() - self._copy.day > BRIDGED
+        return None if is_old else self._copy
 
     def _decode(self, data: bytes) -> Copy | None:
         body = data[_CHECK_BYTES:]
@@ -148,6 +152,7 @@ class Keeper:
             return
         with self._engine.begin() as connection:
             data = msgspec.msgpack.encode(self._copy.read_from(connection))
+        self._generation, self._due = generation, now + EVERY_S
         if data != self._written or not self._copy.is_there():
             try:
                 self._copy.write(data)
@@ -157,7 +162,6 @@ class Keeper:
                 self._is_troubled = True
                 return
             self._written, self._is_troubled = data, False
-        self._generation, self._due = generation, now + EVERY_S
 
 
 def ask_within(ask: Callable[[], T], for_s: float | None) -> T:

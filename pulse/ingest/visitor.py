@@ -16,6 +16,7 @@ from struct import Struct
 from sqlalchemy import Connection, Engine
 
 from pulse.ingest.memo import Memo
+from pulse.storage.projects import VISITOR_IDS, get_secret
 from pulse.storage.sql import load_queries
 
 _QUERIES = load_queries("visitor")
@@ -23,7 +24,7 @@ _QUERIES = load_queries("visitor")
 _KEY_BYTES = 32
 _DAYS_KEPT = 2  # today's and yesterday's
 _ONE_DAY = timedelta(days=1)
-_BRIDGED = timedelta(days=14)  # an outage's length in which salts are derived from each other
+BRIDGED = timedelta(days=14)  # an outage's length in which salts are derived from each other
 _NAMED = 4096  # one megabyte with the ids
 _PROJECTS = 1024
 _HASH = Struct("<q")
@@ -140,16 +141,7 @@ class SaltStore:
 
 def load_identity(connection: Connection, now: datetime | None = None) -> Identity:
     """Return an Identity for today, making what is missing."""
-    return Identity(make_salts(connection, now), read_secret(connection))
-
-
-def read_secret(connection: Connection) -> bytes:
-    """Return the secret under which clients' own ids are hashed, made at the first call; it never changes."""
-    found = connection.execute(_QUERIES.select_secret).scalar()
-    if found is None:
-        connection.execute(_QUERIES.offer_secret, {"value": urandom(_KEY_BYTES)})
-        found = connection.execute(_QUERIES.select_secret).scalar_one()
-    return bytes(found)
+    return Identity(make_salts(connection, now), get_secret(connection, VISITOR_IDS))
 
 
 def make_salts(
@@ -162,9 +154,9 @@ def make_salts(
     """
     today = _today(now)
     offered = offered or {}
-    known = _select_salts(connection, today - _BRIDGED)
+    known = _select_salts(connection, today - BRIDGED)
     missing = {today, today + _ONE_DAY} - known.keys()
-    for day in missing:
+    for day in sorted(missing):  # in one order: two workers at once would wait for each other
         made = offered.get(day) or (_derive(known, day) if day == today else urandom(_KEY_BYTES))
         connection.execute(_QUERIES.offer_salt, {"day": day, "salt": made})
     if missing:
@@ -174,7 +166,7 @@ def make_salts(
 
 def _derive(salts: Mapping[date, bytes], day: date) -> bytes:
     """Return a salt made from the latest one before `day`, a random one where that is too long ago."""
-    latest = max((known for known in salts if day - _BRIDGED <= known < day), default=None)
+    latest = max((known for known in salts if day - BRIDGED <= known < day), default=None)
     if latest is None:
         return urandom(_KEY_BYTES)  # never of the secret: it is kept
     salt = salts[latest]

@@ -20,7 +20,8 @@ Q = load_queries("projects")
 
 SCOPES = ("ingest", "read", "admin")
 DEVELOPMENT_KEY = "test_api_key"
-COOKIES = "cookies"  # the name of the secret that signs them
+# Names of secrets: what cookies are signed with, and what the ids that clients choose are hashed under.
+COOKIES, VISITOR_IDS = "cookies", "visitor-id"
 NO_ADMINISTRATOR = (
     "PULSE_ENV=production needs an administrator: `pulse user create you@example.com` makes a login,"
     " `pulse key create --admin` a key."

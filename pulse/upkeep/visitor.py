@@ -12,12 +12,12 @@ from sqlalchemy import Connection
 from pulse.config import load_config
 from pulse.ingest import batch
 from pulse.ingest.spool import Spool
-from pulse.ingest.visitor import Identity, read_secret
+from pulse.ingest.visitor import Identity
 from pulse.reports.visitor_data import export_visitor
 from pulse.rollup import erasure
 from pulse.rollup.erasure import Erasure
 from pulse.storage import schema
-from pulse.storage.projects import get_project
+from pulse.storage.projects import VISITOR_IDS, get_project, get_secret
 from pulse.upkeep.session import connected
 
 ASK_EVERY_S = 0.5
@@ -74,7 +74,7 @@ def status(project_id: int, erasure_id: int) -> None:
 
 
 def _hash(connection: Connection, project_id: int, visitor_id: str) -> int:
-    return Identity({}, read_secret(connection)).named_visitor(project_id, visitor_id)
+    return Identity({}, get_secret(connection, VISITOR_IDS)).named_visitor(project_id, visitor_id)
 
 
 def _show(asked: Erasure) -> None:

@@ -1,9 +1,10 @@
-"""The web worker: gunicorn's own for gevent, with three ways of its own.
+"""The web worker: gunicorn's own for gevent, with some ways of its own.
 
-The usual tracking request takes the shortcut. When told to stop, the worker does not wait for connections that ask
-nothing: browsers and load balancers keep connections open for the next request, gunicorn's worker takes each for a
-request in work and waits `graceful_timeout` for it. And when connections run short, it lets go of those that have kept
-it waiting for longest: gunicorn's would take no other until one of them ends by itself.
+The usual tracking request takes the shortcut. When told to stop, or when gunicorn's master is gone, the worker answers
+what has begun and does not wait for connections that ask nothing: browsers and load balancers keep connections open for
+the next request, gunicorn's worker takes each for a request in work and waits `graceful_timeout` for it. When
+connections run short, or unfinished requests take too much memory, it lets go of those that have kept it waiting for
+longest: gunicorn's would take no other until one of them ends by itself.
 """
 
 import os
@@ -32,8 +33,8 @@ from pulse.web.tracking import REFUSAL, TrackingFirst
 
 # So long a connection of a stopping worker may still bring a request, whose answer then says that it was the last.
 IDLE_S = 0.5
-# What clients have sent of requests that are not answered may take so many bytes of a worker: 2,000 connections that
-# each hold back the end of a large body would otherwise take a gigabyte. Past that those that began first are given up.
+# What clients have sent of unfinished requests may take so many bytes of a worker: 2,000 connections that each hold
+# back the end of a large body would otherwise take a gigabyte. Past that those that began first are given up.
 HELD_BYTES = 32 << 20
 # Connections run short when no more than this part of `worker_connections` is free. Then those go that have kept the
 # worker waiting for at least so long, so many at a time, and the others are looked through (0.3 ms) only so often.
@@ -134,14 +135,18 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self._warn(now, f"{share} are in use: those that keep the worker waiting are closed")
 
     def hold(self, count: int) -> None:
-        """Note so many bytes more, or fewer, of requests that are not answered; past HELD_BYTES let go of some."""
+        """Note so many bytes more, or fewer, of requests that are not answered; past HELD_BYTES look for slow ones."""
         self._held += count
         if self._held <= HELD_BYTES or count < 0 or (now := monotonic()) < self._look_at_bodies:
             return
         self._look_at_bodies = now + LOOK_EVERY_S
-        excess = self._held - HELD_BYTES
         waiting = ((connection.keeps_waiting(), connection) for connection in self.connections.values())
         begun = [(place[1], connection) for place, connection in waiting if place is not None and place[0] == 1]
+        # Not what is passed over after a refusal, nor what is whole and waits to be stored.
+        reading = self.connections[getcurrent()].unfinished_bytes()
+        excess = sum(connection.unreader.held for _, connection in begun) + reading - HELD_BYTES
+        if excess <= 0:
+            return
         for _, connection in sorted(begun, key=itemgetter(0)):
             if excess <= 0:
                 break
@@ -177,6 +182,10 @@ class Connection(parser.RequestParser):  # type: ignore[misc]
         """Close it if it has been waiting for a request's first byte since then."""
         if self._is_waiting and self._began_at <= since:
             self._shut(socket.SHUT_RD)
+
+    def unfinished_bytes(self) -> int:
+        """Return how much has come of a request, as long as it is one that will be answered."""
+        return 0 if self._is_waiting else self.unreader.held
 
     def keeps_waiting(self) -> tuple[int, float] | None:
         """Tell what the worker waits for, the cheapest to give up first, and since when; None if it works.

@@ -1,7 +1,7 @@
 """What a request works with: the parts of one running web process."""
 
+import math
 import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -133,14 +133,14 @@ class Service:
     def last_change(self, project_id: int, first_day: date, last_day: date) -> float:
         """Return when past days of a project changed last, in seconds since 1970; 0 where they did not for long.
 
-        Nobody knows while PostgreSQL is away and was not asked before: then all that is kept counts as old.
+        Infinity while nobody knows: PostgreSQL is away and was not asked before.
         """
         if self.writer.is_away and not self._changes.knows(project_id):
-            return time.time()
+            return math.inf
         try:
             return changes.last_change(self._changes.get(project_id), first_day, last_day)
         except Unavailable:
-            return time.time()
+            return math.inf
 
     def list_goals(self, project_id: int) -> list[Goal]:
         """Return a project's goals; while one is being counted, as the database has them at this moment."""

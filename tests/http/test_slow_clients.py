@@ -218,6 +218,23 @@ def test_unfinished_requests_take_no_more_memory_than_they_may(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
+def test_what_is_passed_over_costs_no_unfinished_request(
+    worker: Worker, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, value in {"HELD_BYTES": 50_000, "LOOK_EVERY_S": 0.0}.items():
+        monkeypatch.setattr(gunicorn_worker, name, value)
+    begun, refused = connect(), connect()
+    begun.sendall(BEGUN)
+    refused.sendall(BEGUN.replace(b"/body", b"/").replace(b"100", b"1000000"))
+    assert refused.recv(65536).startswith(b"HTTP/1.1 405 ")
+    refused.sendall(b"1" * 500_000)
+    while worker._held < 500_000:
+        gevent.sleep(0.001)
+    begun.sendall(b"1" * 99)
+    assert begun.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
+    assert not caplog.records
+
+
 def test_who_was_given_up_with_a_request_must_take_its_answer(worker: Worker, connect: Connect) -> None:
     client = connect()
     while not worker.connections:

@@ -89,6 +89,13 @@ def test_a_change_made_here_is_in_it_at_once_and_nothing_is_written_without_one(
     assert node.read().find_key("test_api_key") is None
 
 
+def test_a_copy_of_weeks_ago_is_none(node: Node, engine: Engine) -> None:
+    with engine.begin() as connection:
+        for days, is_good in ((14, True), (15, False)):
+            node.copy.write(msgspec.msgpack.encode(node.copy.read_from(connection, NOW - days * DAY)))
+            assert (node.copy.read() is not None) == is_good
+
+
 def test_a_file_that_was_removed_comes_back(node: Node, config: Config) -> None:
     node.keeper.keep()
     node.path.unlink()
@@ -141,11 +148,14 @@ def test_a_damaged_copy_is_none(node: Node, data: st.DataObject) -> None:
 def test_what_cannot_be_written_is_said_once(node: Node, config: Config, caplog: pytest.LogCaptureFixture) -> None:
     node.path.mkdir()
     (node.path / "full").touch()
+    board = changes_board(config.data_dir)
     for _ in range(3):
+        board.bump()
         node.keeper.keep()
     assert [record.levelname for record in caplog.records if record.name == "pulse.ingest"] == ["ERROR"]
     (node.path / "full").unlink()
     node.path.rmdir()
+    board.bump()
     node.keeper.keep()
     assert node.read().find_key("test_api_key")
 

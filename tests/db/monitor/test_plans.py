@@ -33,7 +33,7 @@ def test_every_named_statement_has_a_plan_or_a_reason(engine: Engine) -> None:
 def test_a_write_is_planned_and_not_done(engine: Engine, tmp_path: Path) -> None:
     with engine.begin() as connection:
         before = connection.execute(text("SELECT count(*) FROM service_secrets")).scalar()
-        found = PlanBook(tmp_path).find(connection, "visitor.offer_secret")
+        found = PlanBook(tmp_path).find(connection, "projects.offer_secret")
         assert found.plan[0].startswith("Insert on service_secrets")
         assert connection.execute(text("SELECT count(*) FROM service_secrets")).scalar() == before
 
@@ -50,7 +50,7 @@ def test_slow_statements_are_planned_once_an_hour_for_all_processes(
     monkeypatch.setattr(plans, "explain", make)
     recorder = Recorder()
     recorder.slow_ms = 10.0
-    for name, ms in (("events.page", 50.0), ("visitor.offer_secret", 9.0), ("unknown.block", 90.0)):
+    for name, ms in (("events.page", 50.0), ("projects.offer_secret", 9.0), ("unknown.block", 90.0)):
         recorder.note_query(f"/* {name} */ SELECT 1", ms, 1)
     recorder.note_query("SELECT 'of no name'", 99.0, 1)
     slow = plans.list_slow(add_up([recorder.snapshot()], time.time()))
