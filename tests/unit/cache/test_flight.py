@@ -1,5 +1,6 @@
 """One computation at a time for a key, on each side: who leads, who waits, who gets the old value."""
 
+import math
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -155,3 +156,8 @@ def test_a_value_of_an_earlier_version_is_computed_anew(cache: CacheService) -> 
     assert ask("third", 1.0) == ("second", "HIT")
     entry = cache.wrap_entry(KEY, fail, ttl=1000, version=3.0, stale_on=(Down,))
     assert (entry.value, entry.state) == ("second", "STALE")
+    # Nobody knows: what is kept may lack a change, and so may what is computed now.
+    entry = cache.wrap_entry(KEY, fail, ttl=1000, version=math.inf, stale_on=(Down,))
+    assert (entry.value, entry.state) == ("second", "STALE")
+    assert ask("third", math.inf) == ("third", "MISS")
+    assert ask("fourth", 2.5) == ("fourth", "MISS")
