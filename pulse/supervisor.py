@@ -173,8 +173,10 @@ class Supervisor:
                 self.is_without_database = True
                 break
             web = self.children[0].process
-            if web is not None and web.poll() is not None:
+            if web is not None and (web.poll() or 0) > 0:
                 raise ConfigError("The web server ended at its start; the lines above say why.")
+            for child in self.children:
+                child.check()  # one that was killed
             if time.monotonic() > deadline:
                 raise ConfigError(f"The service did not answer within {READY_TIMEOUT_S} s.")
             time.sleep(0.05)

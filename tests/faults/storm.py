@@ -38,8 +38,8 @@ class Senders:
 
     def start(self) -> None:
         """Begin to send."""
-        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(self.count)]
-        self._threads.append(threading.Thread(target=self._read))
+        self._threads = [threading.Thread(target=self._run, args=(n,), daemon=True) for n in range(self.count)]
+        self._threads.append(threading.Thread(target=self._read, daemon=True))
         for thread in self._threads:
             thread.start()
 

@@ -74,6 +74,7 @@ def test_events_are_accepted_whatever_begins_while_postgresql_is_away(place: Pat
         accept_others(key)
         service.kill("supervisor")
         service.launch()
+        service.kill("web")  # at its start
         accept_others(key)
         senders.await_progress()
 
