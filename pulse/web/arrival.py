@@ -4,7 +4,7 @@ A worker that is busy leaves requests in their sockets. A clock that starts when
 wait, which is most of a tail; the client does. The kernel's time stamp of the bytes costs 1.5 µs a request.
 
 It is asked for once, at the socket that listens: connections inherit it, also for what a client sends before a worker
-accepts it. Linux begins to stamp when the first socket asks for it, some milliseconds later where processors are busy.
+accepts it. Linux begins to stamp about a millisecond after the first socket has asked for it.
 """
 
 import socket

@@ -33,8 +33,9 @@ from pulse.web.tracking import REFUSAL, TrackingFirst
 
 # So long a connection of a stopping worker may still bring a request, whose answer then says that it was the last.
 IDLE_S = 0.5
-# What clients have sent of unfinished requests may take so many bytes of a worker: 2,000 connections that each hold
-# back the end of a large body would otherwise take a gigabyte. Past that those that began first are given up.
+# So many bytes a worker keeps of unfinished requests: of 2,000 connections that each hold back the end of a large body
+# it would otherwise be a gigabyte. Past that those that began first are given up. Its memory grows by up to three times
+# as much: what is given up and what is read meanwhile come on top.
 HELD_BYTES = 32 << 20
 # Connections run short when no more than this part of `worker_connections` is free. Then those go that have kept the
 # worker waiting for at least so long, so many at a time, and the others are looked through (0.3 ms) only so often.
